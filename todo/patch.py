@@ -29,13 +29,14 @@ from todo.schedule import Moment, factor_at, phase_step, touches
 from todo.settings import Settings
 from todo.unet import SelfAttention, UnsupportedModelError, find_self_attention, find_unet
 
-MASK = "an attention mask was given"
-NO_GRID = "the input has no 2-D grid"
-NO_QUERY = "keys came without queries"
-OTHER_BATCH = "keys and queries differ in batch (tiled by a neighbour)"
-OTHER_TOKENS = "tokens are no whole multiple of the grid (tiled or merged by a neighbour)"
-NOT_TOKENS = "the keys' input is not (batch, tokens, channels)"
-BYPASSED = "the key projection was bypassed (fused or replaced by a neighbour)"
+# Reasons complete a sentence such as 'left whole …'.
+MASK = "with an attention mask"
+NO_GRID = "without a 2-D grid"
+NO_QUERY = "without queries before the keys"
+OTHER_BATCH = "with keys and queries of different batch (tiled by a neighbour)"
+OTHER_TOKENS = "with tokens that are no whole multiple of the grid (tiled or merged by a neighbour)"
+NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
+BYPASSED = "with the key projection bypassed (fused or replaced by a neighbour)"
 
 _ATTRIBUTE = "_todo_patch"
 _TRAINING_TIMESTEPS = 1000
@@ -112,7 +113,7 @@ class _Block:
         self._begin(args[0].shape[0] if args else None)
 
     def on_key(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        tokens = args[0] if args else None
+        tokens: Any = args[0] if args else None
         tally = self.tallies.setdefault(self.grid, _Tally())
         tally.calls += 1
         reason = self._misfit(tokens)
@@ -226,12 +227,17 @@ class Patch:
         """What was downsampled and what was skipped since the patch was put on, by block and grid."""
         return [row for block in self._blocks for row in block.report()]
 
+    @property
+    def attached(self) -> bool:
+        """Whether the UNet carries this patch now."""
+        return getattr(self.unet, _ATTRIBUTE, None) is self
+
     def remove(self) -> None:
         """Takes every hook off. The UNet computes exactly what it did before. Does nothing the second time."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        if getattr(self.unet, _ATTRIBUTE, None) is self:
+        if self.attached:
             delattr(self.unet, _ATTRIBUTE)
 
     def _hooks(self) -> Iterator[RemovableHandle]:

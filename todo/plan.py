@@ -8,14 +8,18 @@ from typing import Any
 
 from todo.downsample import kept_size
 from todo.families import FAMILIES, Family, attention_work, unet_work
-from todo.schedule import NO_EFFECT, Moment, factor_at, touches
-from todo.settings import Settings, SettingsError
+from todo.schedule import AT_THIS_SIZE, Moment, factor_at, touches
+from todo.settings import Knob, Settings
 
 LATENT_SCALE = 8
 """Pixels per latent, per side."""
 
-MIN_SIDE, MAX_SIDE = 64, 16384
-"""Bounds of a picture's side in pixels."""
+_WIDTH, _HEIGHT = (
+    Knob(name, kind=int, default=None, label=name.title(), help=f"{name} in pixels", minimum=64, maximum=16384)
+    for name in ("width", "height")
+)
+_FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
+_HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="the second pass of hires fix")
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,10 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
     Raises:
         SettingsError: width, height or family is not one that there is a plan for.
     """
-    if family not in FAMILIES:
-        raise SettingsError("family", f"family: {family!r} is not allowed; it must be one of {', '.join(FAMILIES)}")
-    latent = (_side("height", height) // LATENT_SCALE, _side("width", width) // LATENT_SCALE)
+    width, height = _WIDTH.parse(width), _HEIGHT.parse(height)
+    family, hires = _FAMILY.parse(family), _HIRES.parse(hires)
     layout = FAMILIES[family]
+    latent = (height // LATENT_SCALE, width // LATENT_SCALE)
     # In its first step a taper, too, has the full ratio.
     moment = Moment(progress=settings.start, hires=hires)
     levels = []
@@ -125,17 +129,10 @@ def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, in
 
 
 def _note(reasons: list[str]) -> str:
-    """Why no touched level is downsampled; '' if one is."""
+    """Why no touched level is downsampled, as 'no effect …'; '' if one is."""
     if "" in reasons:
         return ""
-    return reasons[0] if len(set(reasons)) == 1 else NO_EFFECT
-
-
-def _side(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_SIDE <= value <= MAX_SIDE:
-        allowed = f"a whole number from {MIN_SIDE} to {MAX_SIDE}"
-        raise SettingsError(name, f"{name}: {str(value)[:40]!r} is not allowed; it must be {allowed}")
-    return value
+    return f"no effect {reasons[0] if len(set(reasons)) == 1 else AT_THIS_SIZE}"
 
 
 def _share(level: LevelPlan) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from todo.settings import Settings
 
-OTHER_PASS = "switched off in this pass"
+# Reasons complete a sentence such as 'no effect …' or 'left whole …'.
+AT_THIS_SIZE = "at this size"
+IN_THIS_PASS = "in this pass"
 OUTSIDE_WINDOW = "outside the step window"
-NO_EFFECT = "no effect at this size"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def touches(settings: Settings, resolution: int) -> bool:
 def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment: Moment) -> tuple[float, str]:
     """The downsampling factor per side for a level's `grid` (h, w), and why it is 1 where it is ('' elsewhere)."""
     if settings.passes == ("first" if moment.hires else "hires"):
-        return 1.0, OTHER_PASS
+        return 1.0, IN_THIS_PASS
     if not _within(settings, moment.progress):
         return 1.0, OUTSIDE_WINDOW
     factor = _full_factor(settings, resolution, grid, moment.hires)
@@ -40,7 +41,7 @@ def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment
         factor = 1.0 + (factor - 1.0) * remaining
     # A factor that keeps as many rows and columns as there are changes nothing.
     if factor <= 1.0 or all(math.ceil(side / factor) == side for side in grid):
-        return 1.0, NO_EFFECT
+        return 1.0, AT_THIS_SIZE
     return factor, ""
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +66,8 @@ class Knob:
 
     def parse(self, value: Any) -> Any:
         """Returns `value` as the knob's own type. A number may come as a string (JSON, infotext, a query
-        string); None stands for the default. Raises SettingsError for anything else."""
-        if value is None:
+        string); None stands for the default, if there is one. Raises SettingsError for anything else."""
+        if value is None and self.default is not None:
             return self.default
         parsed: Any
         try:
@@ -81,6 +81,20 @@ class Knob:
         if not valid:
             raise self._error(value)
         return parsed
+
+    def schema(self) -> dict[str, Any]:
+        """The knob as a JSON Schema."""
+        schema = {
+            "type": _JSON_TYPES[self.kind],
+            "default": self.default,
+            "title": self.label,
+            "description": self.help,
+        }
+        if self.choices:
+            schema["enum"] = list(self.choices)
+        elif self.kind is not bool:
+            schema["minimum"], schema["maximum"] = self.minimum, self.maximum
+        return schema
 
     def _error(self, value: Any) -> SettingsError:
         shown = repr(value)
@@ -120,6 +134,9 @@ def _to_str(value: Any) -> str:
 
 
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {bool: _to_bool, float: _to_float, int: _to_int, str: _to_str}
+
+
+_JSON_TYPES = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 
 def _knob(kind: type, default: Any, label: str, help: str, **rest: Any) -> Any:
@@ -215,7 +232,7 @@ class Settings:
         for name, knob in KNOBS.items():
             object.__setattr__(self, name, knob.parse(getattr(self, name)))
         if "mode" not in given:
-            object.__setattr__(self, "mode", _implied_mode(given))
+            object.__setattr__(self, "mode", implied_mode(given))
         if self.start > self.end:
             raise SettingsError("start", f"start: {self.start:g} is after end, {self.end:g}; it must not be")
 
@@ -242,7 +259,7 @@ class Settings:
             "title": "ToDo settings",
             "type": "object",
             "additionalProperties": False,
-            "properties": {name: _schema_of(knob) for name, knob in KNOBS.items()},
+            "properties": {name: knob.schema() for name, knob in KNOBS.items()},
         }
 
 
@@ -252,28 +269,14 @@ def unknown_name(name: Any, known: Any) -> SettingsError:
     return SettingsError(str(name), f"{str(name)[:80]}: there is no such setting; did you mean {near[0]}?")
 
 
-def _implied_mode(given: set[str]) -> str:
+def implied_mode(given: Iterable[str]) -> str:
+    """The mode in which the knobs named act; the default where they act in both."""
     modes = {mode for name in given if (mode := KNOBS[name].mode)}
     if len(modes) > 1:
         raise SettingsError(
             "mode", f"mode: {', '.join(sorted(given))} act in different modes; set mode to {KNOBS['mode'].allowed}"
         )
     return modes.pop() if modes else KNOBS["mode"].default
-
-
-def _schema_of(knob: Knob) -> dict[str, Any]:
-    types = {bool: "boolean", float: "number", int: "integer", str: "string"}
-    schema: dict[str, Any] = {
-        "type": types[knob.kind],
-        "default": knob.default,
-        "title": knob.label,
-        "description": knob.help,
-    }
-    if knob.choices:
-        schema["enum"] = list(knob.choices)
-    elif knob.kind is not bool:
-        schema["minimum"], schema["maximum"] = knob.minimum, knob.maximum
-    return schema
 
 
 KNOBS: dict[str, Knob] = {f.name: Knob(name=f.name, **f.metadata["row"]) for f in dataclasses.fields(Settings)}

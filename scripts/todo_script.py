@@ -1,0 +1,45 @@
+"""ToDo's always-on script: wires the host's events to todo.webui, and does nothing else."""
+
+import sys
+from typing import Any
+
+# The host keeps packages across 'Reload UI' but loads this file anew: an update must not run on old modules.
+for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
+    del sys.modules[_name]
+
+from modules import script_callbacks, scripts  # noqa: E402
+
+# A plain import, not a lazy one: this extension is on the path only while its scripts load.
+from todo.webui import api, generation, host, log, ui, xyz  # noqa: E402
+
+
+class ToDo(scripts.Script):
+    """The host makes one of these for each tab; its methods are the host's events."""
+
+    def title(self) -> str:
+        return "ToDo"
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        page = ui.build(self.elem_id, "img2img" if is_img2img else "txt2img")
+        self.infotext_fields = page.infotext_fields
+        self.paste_field_names = page.paste_field_names
+        return page.controls
+
+    def process(self, p: Any, *args: Any) -> None:
+        generation.begin(p, args)
+
+    def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        generation.note_effect(p)
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        generation.finish(p, processed)
+
+
+log.set_up(host.log_level())
+script_callbacks.on_before_ui(xyz.add_axes)
+script_callbacks.on_app_started(api.register)
+script_callbacks.on_cfg_denoiser(lambda params: generation.step(params.denoiser))
+script_callbacks.on_script_unloaded(generation.remove_all)

@@ -1,0 +1,160 @@
+"""ToDo through one generation: patch on, told each step where sampling stands, reported, off.
+
+The state lives on the host's processing object `p`, never in a global: another script may run a generation of its
+own in the middle, and a copy of `p` shares the state of its original.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter, defaultdict
+from typing import Any
+
+from todo.patch import BlockReport, Patch, apply_patch
+from todo.settings import Settings, SettingsError
+from todo.unet import UnsupportedModelError, find_unet
+from todo.webui import host, infotext
+from todo.webui.log import logger
+from todo.webui.request import requested
+
+STATE = "todo_generation"
+OVERRIDES = "todo_overrides"
+"""Attributes of `p`: the Generation, and the X/Y/Z plot's values by name."""
+
+_live: weakref.WeakSet[Patch] = weakref.WeakSet()
+
+
+class Generation:
+    """One generation with ToDo on: its patches, one for each model that it used, and what came of them."""
+
+    def __init__(self, p: Any, settings: Settings):
+        self.owner = weakref.ref(p)
+        self.settings = settings
+        self.patches: list[Patch] = []
+        self.unsupported = ""
+        # A generation that fails never reaches `finish`; its patches go when `p` does, or with the next one.
+        weakref.finalize(p, _remove, self.patches)
+
+    def step(self, denoiser: Any) -> None:
+        """Puts the patch on the model now in use, if it is not there, and tells it where sampling stands."""
+        patch = self._patch()
+        if patch:
+            patch.at(denoiser.step, denoiser.total_steps, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
+
+    def report(self) -> list[BlockReport]:
+        """What happened so far, over all models."""
+        return [row for patch in self.patches for row in patch.report()]
+
+    def why_no_effect(self) -> str:
+        """Why no token was downsampled, to complete 'no effect …'; '' if one was, or nothing was sampled yet."""
+        if self.unsupported:
+            return self.unsupported
+        rows = self.report()
+        if any(row.downsampled for row in rows):
+            return ""
+        reasons: Counter[str] = Counter()
+        for row in rows:
+            reasons.update(row.skips)
+        return reasons.most_common(1)[0][0] if reasons else ""
+
+    def _patch(self) -> Patch | None:
+        try:
+            unet = find_unet(host.unet_owner(host.loaded_model()))
+            if self.patches and self.patches[-1].attached and self.patches[-1].unet is unet:
+                return self.patches[-1]
+            remove_all()
+            patch = apply_patch(unet, self.settings)
+        except UnsupportedModelError as error:
+            remove_all()
+            if not self.unsupported:
+                logger.warning("no effect on this model: %s", error)
+            self.unsupported = f"on this model: {error}"
+            return None
+        self.patches.append(patch)
+        _live.add(patch)
+        return patch
+
+
+def begin(p: Any, arguments: tuple[Any, ...]) -> None:
+    """Before a generation: reads what it asks for. A wrong value makes it dense, and says so."""
+    remove_all()
+    setattr(p, STATE, None)
+    infotext.clear(p.extra_generation_params)
+    try:
+        settings = requested(arguments, getattr(p, OVERRIDES, {}))
+    except SettingsError as error:
+        logger.error("ToDo error: %s", error)
+        p.extra_generation_params[infotext.ERROR] = str(error)
+        p.comment(f"ToDo error: {error}")
+        return
+    if settings:
+        setattr(p, STATE, Generation(p, settings))
+        p.extra_generation_params.update(infotext.write(settings))
+
+
+def step(denoiser: Any) -> None:
+    """Before a denoiser call: the generation it belongs to gets its patch, one without ToDo a plain model."""
+    generation = getattr(denoiser.p, STATE, None)
+    if generation:
+        generation.step(denoiser)
+    else:
+        remove_all()
+
+
+def note_effect(p: Any) -> None:
+    """Before a batch's pictures are saved: their parameters must not claim what was not done."""
+    generation = getattr(p, STATE, None)
+    reason = generation.why_no_effect() if generation else ""
+    if reason:
+        p.extra_generation_params[infotext.EFFECT] = f"none {reason}"
+    else:
+        p.extra_generation_params.pop(infotext.EFFECT, None)
+
+
+def finish(p: Any, processed: Any) -> None:
+    """After a generation, also an interrupted one: takes everything off and says what was done."""
+    remove_all()
+    generation = getattr(p, STATE, None)
+    # A neighbour in mid-run passes a copy: the generation goes on afterwards.
+    if not generation or generation.owner() is not p:
+        return
+    rows = generation.report()
+    reason = generation.why_no_effect()
+    if not rows and not reason and not host.interrupted():
+        reason = "on this host, which did not announce its steps"
+    if reason:
+        logger.info("no effect %s", reason)
+        processed.comments += f"ToDo: no effect {reason}\n"
+    elif rows:
+        logger.info(_summary(rows))
+
+
+def remove_all() -> None:
+    """Takes every patch of ours off every model."""
+    _remove(list(_live))
+
+
+def _remove(patches: list[Patch]) -> None:
+    for patch in patches:
+        patch.remove()
+        _live.discard(patch)
+
+
+def _summary(rows: list[BlockReport]) -> str:
+    """What was downsampled and what was left whole, by level and grid, in one line."""
+    groups: dict[tuple[int, tuple[int, int]], list[BlockReport]] = defaultdict(list)
+    for row in rows:
+        if row.grid:
+            groups[row.level, row.grid].append(row)
+    return "; ".join(_group_summary(level, grid, group) for (level, grid), group in groups.items())
+
+
+def _group_summary(level: int, grid: tuple[int, int], rows: list[BlockReport]) -> str:
+    skips: Counter[str] = Counter()
+    for row in rows:
+        skips.update(row.skips)
+    calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
+    text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
+    text += f" in {downsampled} of {calls} attention calls"
+    left = ", ".join(f"{count} {reason}" for reason, count in skips.items())
+    return f"{text} (left whole: {left})" if left else text

@@ -1,0 +1,47 @@
+"""What the host can be asked, on A1111 and the Forge family alike.
+
+Nothing here loads a model: `shared.sd_model` would, `model_data` does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import sd_models, shared
+
+
+def loaded_model() -> Any:
+    """The checkpoint that the host has loaded; None before the first."""
+    model = sd_models.model_data.sd_model
+    # Forge starts with a placeholder, which has no checkpoint.
+    return model if getattr(model, "sd_checkpoint_info", None) is not None else None
+
+
+def unet_owner(model: Any) -> Any:
+    """The part of a host's model in which `todo.apply_patch` finds the UNet."""
+    # Forge: modules_forge keeps it beside the engine, shared by all clones of its patcher.
+    forge_objects = getattr(model, "forge_objects", None)
+    return model if forge_objects is None else forge_objects.unet
+
+
+def family(model: Any) -> str | None:
+    """The model's family among those that there is a plan for; None for any other."""
+    for flag, name in (("is_sdxl", "sdxl"), ("is_sd2", "sd2"), ("is_sd1", "sd1")):
+        if getattr(model, flag, False):
+            return name
+    return None
+
+
+def checkpoint(model: Any) -> str:
+    """The model's title, as the host's menu shows it."""
+    return str(model.sd_checkpoint_info.title)
+
+
+def interrupted() -> bool:
+    """Whether the user cut the generation short."""
+    return bool(shared.state.interrupted or shared.state.skipped)
+
+
+def log_level() -> str | None:
+    """The level that the user started the host with."""
+    return getattr(shared.cmd_opts, "loglevel", None)

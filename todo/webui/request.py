@@ -1,0 +1,56 @@
+"""What a page or an API payload asks for, as Settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from todo.settings import KNOBS, Knob, Settings, implied_mode, unknown_name
+
+ENABLED = Knob(
+    name="enabled",
+    kind=bool,
+    default=False,
+    label="ToDo · Token Downsampling",
+    help="Makes pictures faster at high resolution: self-attention looks at fewer keys/values.",
+)
+"""The switch, which stands before the knobs on the page and in the API's list."""
+
+NAMES = (ENABLED.name, *KNOBS)
+
+
+def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Settings | None:
+    """The settings that a generation asks for; None if it does not ask for ToDo.
+
+    Args:
+        arguments: the page's values or the API's list, in the order of NAMES and possibly shorter; or a list that
+            begins with a dict by name, where `enabled` is true if left out.
+        overrides: values by name from the X/Y/Z plot, which come before the others.
+
+    Raises:
+        SettingsError: a name or a value is wrong.
+    """
+    values = _by_name(arguments)
+    enabled = ENABLED.parse(values.pop(ENABLED.name, None))
+    if overrides:
+        # An axis of a knob would show nothing if ToDo were off, or in the other mode.
+        enabled = ENABLED.parse(overrides.get(ENABLED.name, True))
+        knobs = {name: value for name, value in overrides.items() if name != ENABLED.name}
+        if any(KNOBS[name].mode for name in knobs) and "mode" not in knobs:
+            knobs["mode"] = implied_mode(knobs)
+        values.update(knobs)
+    return Settings.from_dict(values) if enabled else None
+
+
+def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:
+    first = arguments[0] if arguments else None
+    if not isinstance(first, Mapping):
+        values = dict(zip(NAMES, arguments, strict=False))
+        # A list names every knob, so the mode cannot be told from those named.
+        values["mode"] = KNOBS["mode"].parse(values.get("mode"))
+        return values
+    for name in first:
+        if name not in NAMES:
+            raise unknown_name(name, NAMES)
+    enabled = first.get(ENABLED.name)
+    return {**first, ENABLED.name: True if enabled is None else enabled}

@@ -1,0 +1,85 @@
+"""The accordion: one control for each row of the table, in its order, and the live line."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from modules.ui_components import InputAccordion
+
+from todo.settings import KNOBS, Knob
+from todo.webui.infotext import READERS
+from todo.webui.request import ENABLED
+
+ROWS = (
+    ("mode", "grid"),
+    ("factor", "deep_factor"),
+    ("max_downsample", "method", "phase"),
+    ("start", "end", "taper"),
+    ("passes", "hires_factor"),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a host's Script gives back: its controls in order, and how picture parameters fill them."""
+
+    controls: list[Any]
+    infotext_fields: list[tuple[Any, Callable[[dict[str, Any]], Any]]]
+    paste_field_names: list[Any]
+
+
+def build(elem_id: Callable[[str], str], tab: str) -> Page:
+    """Makes the accordion of one tab. `elem_id` makes a page-wide id of a control's name."""
+    controls: dict[str, Any] = {}
+    accordion = InputAccordion(ENABLED.default, label=ENABLED.label, elem_id=elem_id(ENABLED.name))
+    controls[ENABLED.name] = accordion
+    with accordion:
+        for row in ROWS:
+            with gr.Row():
+                for name in row:
+                    controls[name] = _control(KNOBS[name], elem_id(name))
+        gr.HTML(_live_line(elem_id, tab), elem_id=elem_id("live"))
+    _show_mode(controls)
+    return Page(
+        controls=list(controls.values()),
+        infotext_fields=[(control, READERS[name]) for name, control in controls.items()],
+        paste_field_names=list(READERS.values()),
+    )
+
+
+def _control(knob: Knob, elem_id: str) -> Any:
+    common: dict[str, Any] = {"label": knob.label, "info": knob.help, "value": knob.default, "elem_id": elem_id}
+    common["visible"] = knob.mode in (None, KNOBS["mode"].default)
+    if knob.kind is bool:
+        return gr.Checkbox(**common)
+    if not knob.choices:
+        return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
+    # The host restores a saved default of a Dropdown through `init_field`, which `_show_mode` needs.
+    return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=list(knob.choices), **common)
+
+
+def _show_mode(controls: dict[str, Any]) -> None:
+    """Shows the controls that act in the mode chosen, and hides the other mode's."""
+    names = [name for name, knob in KNOBS.items() if knob.mode]
+
+    def update(mode: str) -> list[Any]:
+        return [gr.update(visible=KNOBS[name].mode == mode) for name in names]
+
+    def init_field(mode: str) -> None:
+        for name in names:
+            controls[name].visible = KNOBS[name].mode == mode
+
+    outputs = [controls[name] for name in names]
+    controls["mode"].change(update, inputs=[controls["mode"]], outputs=outputs, show_progress="hidden")
+    controls["mode"].init_field = init_field
+
+
+def _live_line(elem_id: Callable[[str], str], tab: str) -> str:
+    """An empty line with what the browser's script needs to fill it: the tab, and the id of each knob's control."""
+    ids = html.escape(json.dumps({name: elem_id(name) for name in KNOBS}))
+    return f'<div class="todo-live" data-tab="{tab}" data-knobs="{ids}"></div>'
