@@ -45,10 +45,9 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Setting
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:
     first = arguments[0] if arguments else None
     if not isinstance(first, Mapping):
-        values = dict(zip(NAMES, arguments, strict=False))
         # A list names every knob, so the mode cannot be told from those named.
-        values["mode"] = KNOBS["mode"].parse(values.get("mode"))
-        return values
+        default = {"mode": KNOBS["mode"].default}
+        return default | {name: value for name, value in zip(NAMES, arguments, strict=False) if value is not None}
     for name in first:
         if name not in NAMES:
             raise unknown_name(name, NAMES)

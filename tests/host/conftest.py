@@ -1,0 +1,59 @@
+"""Tests against a running WebUI with this extension and the folder `probe` in its `extensions`.
+
+SD_WEBUI_URL        its address; without it these tests are skipped
+SD_WEBUI_PLAIN_URL  a second one without the extensions, with the same checkpoint (optional)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.webui import WebUI
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.host)
+            if not os.environ.get("SD_WEBUI_URL"):
+                item.add_marker(pytest.mark.skip(reason="no running WebUI: SD_WEBUI_URL is not set"))
+
+
+@pytest.fixture(scope="session")
+def webui() -> WebUI:
+    return WebUI(os.environ["SD_WEBUI_URL"])
+
+
+@pytest.fixture(scope="session")
+def plain() -> WebUI:
+    url = os.environ.get("SD_WEBUI_PLAIN_URL")
+    if not url:
+        pytest.skip("no WebUI without the extension: SD_WEBUI_PLAIN_URL is not set")
+    return WebUI(url)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(webui: WebUI) -> Iterator[None]:
+    """After every test: no hook of ToDo's on any UNet, and the recorder emptied."""
+    yield
+    webui.get("/todo-probe/calls")
+    assert webui.get("/todo-probe/left").json() == []
+
+
+@pytest.fixture(scope="session")
+def dense(webui: WebUI) -> list[str]:
+    """The picture of the tests' defaults without ToDo."""
+    return webui.txt2img().sha
+
+
+@pytest.fixture(scope="session")
+def checkpoints(webui: WebUI) -> list[str]:
+    """Titles of the host's checkpoints: the loaded one, then others of any family."""
+    titles = [model["title"] for model in webui.get("/sdapi/v1/sd-models").json()]
+    current = webui.get("/sdapi/v1/options").json()["sd_model_checkpoint"]
+    return [current, *(title for title in titles if title != current)]

@@ -1,0 +1,140 @@
+"""A test-only extension for a running WebUI: what the UNet's self-attention really saw, and what is left on it.
+
+Link or copy the folder `probe` into the host's `extensions` folder, beside ToDo's. It has routes that change how
+the next generation runs, so it does not belong in a host that others use.
+
+    GET  /todo-probe/calls   the UNet calls since the last question: latent size, batch, and for each number of
+                             queries the numbers of keys that self-attention got
+    GET  /todo-probe/left    modules of any loaded UNet that carry a hook of ToDo's, or its patch
+    POST /todo-probe/fail    the UNet call ?at=N of the next generation raises
+    POST /todo-probe/inner   the next generation runs another in its middle, as face detailers do
+"""
+
+import gc
+from copy import copy
+
+from fastapi import FastAPI
+from modules import processing, script_callbacks, scripts, sd_models, shared
+
+
+def unet():
+    model = shared.sd_model
+    owner = getattr(model, "forge_objects", None)
+    return (owner.unet.model if owner else model.model).diffusion_model
+
+
+class Probe:
+    """Records every UNet call on any model, from arming to disarming."""
+
+    def __init__(self):
+        self.calls = []
+        self.handles = {}
+        self.fail_at = None
+        self.inner = False
+        self.queries = 0
+
+    def attach(self):
+        module = unet()
+        if id(module) in self.handles:
+            return
+        handles = [module.register_forward_pre_hook(self.on_unet, with_kwargs=True)]
+        for name, attention in module.named_modules():
+            if name.endswith("attn1"):
+                handles.append(attention.to_q.register_forward_hook(self.on_queries))
+                handles.append(attention.to_k.register_forward_hook(self.on_keys))
+        self.handles[id(module)] = handles
+
+    def detach(self):
+        for handle in (handle for handles in self.handles.values() for handle in handles):
+            handle.remove()
+        self.handles.clear()
+
+    def on_unet(self, module, args, kwargs):
+        x = args[0] if args else kwargs["x"]
+        self.calls.append({"latent": list(x.shape[-2:]), "batch": x.shape[0], "keys": {}})
+        if self.fail_at is not None and len(self.calls) == self.fail_at:
+            self.fail_at = None
+            raise RuntimeError("the probe was told to fail here")
+
+    def on_queries(self, module, args, output):
+        self.queries = output.shape[1]
+
+    def on_keys(self, module, args, output):
+        keys = self.calls[-1]["keys"].setdefault(str(self.queries), [])
+        if output.shape[1] not in keys:
+            keys.append(output.shape[1])
+
+
+probe = Probe()
+
+
+class Script(scripts.Script):
+    def title(self):
+        return "ToDo probe"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return []
+
+    def postprocess_image(self, p, pp, *args):
+        if not probe.inner:
+            return
+        probe.inner = False
+        # A face detailer's order: the outer generation is closed on a copy, and opened on one afterwards.
+        p.scripts.postprocess(copy(p), processing.Processed(p, [], p.seed, ""))
+        inner = processing.StableDiffusionProcessingImg2Img(
+            init_images=[pp.image],
+            prompt="inner",
+            seed=1,
+            steps=2,
+            width=p.width,
+            height=p.height,
+            denoising_strength=0.5,
+            sampler_name=p.sampler_name,
+            do_not_save_samples=True,
+            do_not_save_grid=True,
+        )
+        inner.scripts, inner.script_args = None, []
+        pp.image = processing.process_images(inner).images[0]
+        p.scripts.process(copy(p))
+
+
+def calls():
+    made, probe.calls = probe.calls, []
+    probe.detach()
+    return made
+
+
+def left():
+    gc.collect()  # a failed generation's objects may hang together in a circle
+    loaded = getattr(sd_models.model_data, "loaded_sd_models", [])
+    modules = [unet()] + [model.model.diffusion_model for model in loaded if hasattr(model, "model")]
+    found = []
+    for root in modules:
+        found += ["patch"] * hasattr(root, "_todo_patch")
+        for name, module in root.named_modules():
+            hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+            found += [name for hook in hooks if getattr(hook, "__module__", "").split(".")[0] == "todo"]
+    return found
+
+
+def fail(at: int):
+    probe.fail_at = at
+
+
+def inner():
+    probe.inner = True
+
+
+def add_routes(demo, app: FastAPI):
+    app.get("/todo-probe/calls")(calls)
+    app.get("/todo-probe/left")(left)
+    app.post("/todo-probe/fail")(fail)
+    app.post("/todo-probe/inner")(inner)
+
+
+script_callbacks.on_app_started(add_routes)
+script_callbacks.on_cfg_denoiser(lambda params: probe.attach())
+script_callbacks.on_script_unloaded(probe.detach)

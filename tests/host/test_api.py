@@ -1,0 +1,156 @@
+"""Payloads, picture parameters and routes of a running WebUI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import todo
+from tests.host.webui import SMALL, WebUI
+
+BAD_PAYLOADS: list[tuple[list[Any], str]] = [
+    ([{"factr": 2}], "factor"),
+    ([{"enable": True}], "enabled"),
+    ([{"mode": "automatic"}], "mode"),
+    ([{"mode": 1}], "mode"),
+    ([{"factor": "abc"}], "factor"),
+    ([{"factor": 0}], "factor"),
+    ([{"factor": 1000}], "factor"),
+    ([{"factor": []}], "factor"),
+    ([{"factor": True}], "factor"),
+    ([{"factor": "nan"}], "factor"),
+    ([{"factor": "1e999"}], "factor"),
+    ([{"deep_factor": -1}], "deep_factor"),
+    ([{"grid": 15}], "grid"),
+    ([{"grid": 64.5}], "grid"),
+    ([{"grid": {"side": 64}}], "grid"),
+    ([{"grid": 32, "factor": 2}], "mode"),
+    ([{"max_downsample": 3}], "max_downsample"),
+    ([{"method": "bicubic"}], "method"),
+    ([{"phase": 0}], "phase"),
+    ([{"start": 1.5}], "start"),
+    ([{"start": 0.9, "end": 0.1}], "start"),
+    ([{"end": "half"}], "end"),
+    ([{"taper": "maybe"}], "taper"),
+    ([{"passes": "second"}], "passes"),
+    ([{"hires_factor": 9}], "hires_factor"),
+    ([{"enabled": "perhaps"}], "enabled"),
+    ([{"enabled": 2}], "enabled"),
+    (["yes"], "enabled"),
+    ([True, "manual", 64, "wide"], "factor"),
+    ([True, "auto", None, 2, 1, 1, "closest"], "method"),
+    ([[True]], "enabled"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "field"), BAD_PAYLOADS)
+def test_bad_payload_makes_the_picture_dense(webui: WebUI, dense: list[str], arguments: list[Any], field: str) -> None:
+    picture = webui.txt2img(arguments)
+    assert picture.sha == dense
+    assert "ToDo error" in picture.infotext
+    assert field in picture.infotext.partition("ToDo error")[2]
+
+
+@pytest.mark.parametrize("arguments", [[], [None], [{"enabled": False}], [False, "nonsense", None], ["false"]])
+def test_off(webui: WebUI, dense: list[str], arguments: list[Any]) -> None:
+    picture = webui.txt2img(arguments)
+    assert picture.sha == dense
+    assert "ToDo" not in picture.infotext
+
+
+@pytest.mark.parametrize("value", ["2", 2, 2.0, " 2.0 "])
+def test_numbers_as_strings(webui: WebUI, value: Any) -> None:
+    assert webui.txt2img([{"factor": value}]).sha == webui.txt2img([{"mode": "manual"}]).sha
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"grid": 16},
+        {"mode": "manual", "factor": 2.5, "deep_factor": 1.5, "max_downsample": 2},
+        {"factor": 3.5, "method": "bilinear", "phase": "fixed", "start": 0.2, "end": 0.8, "taper": True},
+    ],
+)
+def test_infotext_round_trip(webui: WebUI, dense: list[str], settings: dict[str, Any]) -> None:
+    picture = webui.txt2img([settings])
+    assert picture.sha != dense
+    # Forge's own reading of picture parameters needs the field `styles`.
+    again = webui.post("txt2img", infotext=picture.infotext, styles=[]).json()
+    assert webui.txt2img(infotext=picture.infotext, styles=[]).sha == picture.sha
+    assert "ToDo" in again["info"]
+
+
+def test_infotext_without_todo_leaves_it_off(webui: WebUI, dense: list[str]) -> None:
+    assert webui.txt2img(infotext=webui.txt2img().infotext, styles=[]).sha == dense
+
+
+def test_infotext_with_a_wrong_value_still_makes_a_picture(webui: WebUI) -> None:
+    infotext = webui.txt2img([{"grid": 16}]).infotext.replace("ToDo grid: 16", "ToDo grid: many")
+    assert "many" in infotext
+    assert webui.txt2img(infotext=infotext, styles=[]).images
+
+
+def test_plan_route_equals_the_library(webui: WebUI) -> None:
+    answer = webui.get("/todo/v1/plan", width=1536, height=1024, family="sdxl", grid=32, max_downsample=2).json()
+    expected = todo.plan(1536, 1024, todo.Settings(grid=32, max_downsample=2), "sdxl")
+    assert answer["summary"] == expected.summary()
+    assert answer["unet"] == {"dense": expected.unet.dense, "todo": expected.unet.todo}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"width": 1024}, "height"),
+        ({"width": "wide", "height": 1024}, "width"),
+        ({"width": 10**9, "height": 1024}, "width"),
+        ({"width": 1024, "height": 1024, "family": "sd9"}, "family"),
+        ({"width": 1024, "height": 1024, "factr": 2}, "factr"),
+        ({"width": 1024, "height": 1024, "grid": 1}, "grid"),
+    ],
+)
+def test_plan_route_refuses(webui: WebUI, query: dict[str, Any], field: str) -> None:
+    answer = webui.get("/todo/v1/plan", **query)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == field
+
+
+def test_plan_route_knows_the_loaded_model(webui: WebUI, dense: list[str]) -> None:
+    answer = webui.get("/todo/v1/plan", width=1024, height=1024).json()
+    assert answer["family"] == "sd1"
+    assert answer["checkpoint"]
+
+
+def test_schema_route(webui: WebUI) -> None:
+    properties = webui.get("/todo/v1/schema").json()["properties"]
+    assert list(properties) == ["enabled", *todo.Settings().to_dict()]
+
+
+def test_script_is_listed(webui: WebUI) -> None:
+    assert "todo" in webui.get("/sdapi/v1/scripts").json()["txt2img"]
+    info = next(
+        script
+        for script in webui.get("/sdapi/v1/script-info").json()
+        if script["name"] == "todo" and not script["is_img2img"]
+    )
+    assert [argument["value"] for argument in info["args"]] == [False, *todo.Settings().to_dict().values()]
+
+
+def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:
+    labels = axis_labels(webui)
+    axis = labels.index("[ToDo] Downsample ratio (per side)")
+    arguments = [axis, "1,2,3", [], 0, "", [], 0, "", [], False, True, False, True, False, False, False, 0, True]
+    picture = webui.txt2img(script_name="x/y/z plot", script_args=arguments)
+    grid, *singles = picture.sha
+    assert singles[-3] == dense[0], "a ratio of 1 is dense"
+    assert len(set(singles[-3:])) == 3
+
+
+def axis_labels(webui: WebUI) -> list[str]:
+    info = webui.get("/sdapi/v1/script-info").json()
+    plot = next(script for script in info if script["name"] == "x/y/z plot" and not script["is_img2img"])
+    return plot["args"][0]["choices"]
+
+
+def test_small_payload_is_what_the_tests_say() -> None:
+    assert SMALL["width"] == SMALL["height"] == 256

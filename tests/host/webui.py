@@ -1,0 +1,61 @@
+"""A client of a running WebUI's API, with the defaults of these tests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from PIL import Image
+
+SMALL = {"prompt": "a cat", "seed": 7, "steps": 4, "width": 256, "height": 256, "cfg_scale": 5, "sampler_name": "Euler"}
+HIRES = {"enable_hr": True, "hr_upscaler": "Latent", "hr_scale": 1.5, "denoising_strength": 0.6}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What came back: the pictures, and the parameters of the first."""
+
+    images: list[Image.Image]
+    infotext: str
+
+    @property
+    def sha(self) -> list[str]:
+        return [hashlib.sha256(image.tobytes()).hexdigest() for image in self.images]
+
+
+class WebUI:
+    """A running host. `todo` is what the payload's `alwayson_scripts` give to ToDo; None leaves it out."""
+
+    def __init__(self, url: str):
+        self.url = url.rstrip("/")
+        self.http = httpx.Client(base_url=self.url, timeout=600)
+
+    def txt2img(self, todo: list[Any] | None = None, **payload: Any) -> Picture:
+        return self._generate("txt2img", todo, payload)
+
+    def img2img(self, image: Image.Image, todo: list[Any] | None = None, **payload: Any) -> Picture:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        return self._generate("img2img", todo, {"init_images": [encoded], "denoising_strength": 0.5, **payload})
+
+    def post(self, route: str, todo: list[Any] | None = None, **payload: Any) -> httpx.Response:
+        payload = {**SMALL, **payload}
+        if todo is not None:
+            payload["alwayson_scripts"] = {"todo": {"args": todo}}
+        return self.http.post(f"/sdapi/v1/{route}", json=payload)
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return self.http.get(path, params=query)
+
+    def _generate(self, route: str, todo: list[Any] | None, payload: dict[str, Any]) -> Picture:
+        response = self.post(route, todo, **payload)
+        assert response.status_code == 200, response.text[:2000]
+        answer = response.json()
+        images = [Image.open(io.BytesIO(base64.b64decode(image))) for image in answer["images"]]
+        return Picture(images, json.loads(answer["info"])["infotexts"][0])
