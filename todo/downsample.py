@@ -18,6 +18,9 @@ GATHERS = ("nearest", "nearest-exact")
 """The methods that pick tokens; the others blend them."""
 
 
+_SPREAD = 256
+
+
 def kept_size(side: int, factor: float) -> int:
     """How many rows (or columns) of `side` are kept at `factor`: ⌈side / factor⌉."""
     return math.ceil(side / factor)
@@ -52,14 +55,15 @@ def positions(side: int, factor: float, offset: int, method: str) -> tuple[int, 
     """The rows (or columns) kept of `side`, ascending.
 
     The cells begin at ⌊i·factor⌋. Nearest keeps each cell's first row, nearest-exact its centre,
-    ⌊(i + ½)·factor⌋; `offset` moves that on within the cell, wrapping around at the cell's end.
+    ⌊(i + ½)·factor⌋ as far as that lies in the cell; `offset` moves on within the cell, wrapping around at its end.
     """
     count = kept_size(side, factor)
     starts = [min(math.floor(i * factor), side - 1) for i in range(count)]
     kept = []
     for i, (start, end) in enumerate(zip(starts, [*starts[1:], side], strict=True)):
-        first = min(math.floor((i + 0.5) * factor), side - 1) - start if method == "nearest-exact" else 0
-        kept.append(start + (first if offset == 0 else (first + offset) % max(end - start, 1)))
+        size = max(end - start, 1)
+        centre = min(math.floor((i + 0.5) * factor) - start, size - 1)
+        kept.append(start + ((centre if method == "nearest-exact" else 0) + offset) % size)
     return tuple(kept)
 
 
@@ -68,9 +72,10 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
     """All positions (row, column) of a square cell, spread so that any few in a row lie far apart.
 
     Begins at (0, 0). Each next position is the one farthest from all before it on the torus that the repeated
-    cells form; at 2 that gives (0, 0), (1, 1), (0, 1), (1, 0).
+    cells form; at 2 that gives (0, 0), (1, 1), (0, 1), (1, 0). Of a large cell only as many are spread as a sampler
+    has steps.
     """
-    axis = torch.arange(cell, dtype=torch.float32)
+    axis = torch.arange(cell, dtype=torch.float32, device="cpu")
     row, column = (plane.flatten() for plane in torch.meshgrid(axis, axis, indexing="ij"))
 
     def distance(index: int) -> Tensor:
@@ -79,14 +84,20 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
 
     order = [0]
     nearest, total = distance(0), distance(0)
-    while len(order) < cell * cell:
+    while len(order) < min(cell * cell, _SPREAD):
         nearest[order[-1]] = -1.0
         farthest = nearest == nearest.max()
         # Among equally far ones, the one farthest from all taken so far as a whole; then raster order.
         index = int(torch.where(farthest, total, -1.0).argmax())
         order.append(index)
         nearest, total = torch.minimum(nearest, distance(index)), total + distance(index)
+    order += sorted(set(range(cell * cell)) - set(order))
     return tuple(divmod(index, cell) for index in order)
+
+
+def release() -> None:
+    """Lets go of what is kept on devices between calls."""
+    _flat_index.cache_clear()
 
 
 def _gather(planes: Tensor, grid: tuple[int, int], factor: float, method: str, step: int) -> Tensor:
@@ -119,7 +130,7 @@ def _slice(kept: tuple[int, ...]) -> Axis:
     return slice(kept[0], kept[-1] + 1, strides.pop() if strides else 1)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _flat_index(grid: tuple[int, int], factor: float, method: str, phase: int, device: torch.device) -> Tensor:
     """Raster indices of the kept tokens. Kept on the device, so that a step copies nothing there."""
     row, column = phase_order(math.ceil(factor))[phase]

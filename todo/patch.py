@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.downsample import downsample, kept_size
+from todo.downsample import downsample, kept_size, release
 from todo.schedule import Moment, factor_at, phase_step, touches
 from todo.settings import Settings
 from todo.unet import SelfAttention, UnsupportedModelError, find_self_attention, find_unet
@@ -237,6 +237,7 @@ class Patch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        release()
         if self.attached:
             delattr(self.unet, _ATTRIBUTE)
 
@@ -280,7 +281,8 @@ def apply_patch(model: Any, settings: Settings) -> Patch:
 
     Returns:
         The patch: tell it by `at` where sampling stands, ask it by `report` what it did. An untold patch takes the
-        progress from the timestep, 1 − t / 1000, and counts a step whenever the timestep falls.
+        progress from the timestep, 1 − t / 1000, and counts a step whenever the timestep falls; where it rises, a
+        new run begins. After a run that was cut short, put the patch on anew.
 
     Raises:
         UnsupportedModelError: the model has no self-attention that can be reached.

@@ -71,8 +71,8 @@ class Plan:
         changed = [level for level in self.levels if level.kept < level.tokens]
         return [
             ("keys/values", ", ".join(f"{level.tokens} → {level.kept} ({_share(level)})" for level in changed)),
-            ("self-attention work", _percent(self.attention.change)),
-            ("UNet work", _percent(self.unet.change)),
+            ("self-attention work", percent(self.attention.change)),
+            ("UNet work", percent(self.unet.change)),
         ]
 
     def summary(self) -> str:
@@ -143,5 +143,6 @@ def _share(level: LevelPlan) -> str:
     return "×¼" if whole == 4 else f"×1/{whole}"
 
 
-def _percent(change: float) -> str:
+def percent(change: float) -> str:
+    """A relative change in words: '−28 %' for -0.28."""
     return f"{round(100 * change):+d} %".replace("-", "−").replace("+0", "±0")

@@ -97,7 +97,10 @@ class Knob:
         return schema
 
     def _error(self, value: Any) -> SettingsError:
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:  # Python prints no whole number of more than 4300 digits
+            shown = f"a number of type {type(value).__name__}"
         if len(shown) > 80:
             shown = shown[:77] + "..."
         return SettingsError(self.name, f"{self.name}: {shown} is not allowed; it must be {self.allowed}")

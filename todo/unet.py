@@ -66,7 +66,7 @@ def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
         for index, block in enumerate(transformer.transformer_blocks):
             if not _is_self_attention(block):
                 continue
-            if getattr(block.attn1, "fused_projections", False):
+            if _is_fused(block.attn1):
                 fused += 1
                 continue
             found.append((f"{name}.transformer_blocks.{index}", transformer, block.attn1, depths[transformer]))
@@ -89,6 +89,12 @@ def _is_self_attention(block: nn.Module) -> bool:
     if not all(isinstance(getattr(attention, name, None), nn.Module) for name in ("to_q", "to_k", "to_v")):
         return False
     return not (getattr(block, "disable_self_attn", False) or getattr(block, "only_cross_attention", False))
+
+
+def _is_fused(attention: Any) -> bool:
+    # diffusers leaves `fused_projections` set when it goes back to a processor that asks to_k and to_v again.
+    processor = type(getattr(attention, "processor", None)).__name__
+    return getattr(attention, "fused_projections", False) and ("Fused" in processor or processor == "NoneType")
 
 
 def _depths(unet: nn.Module) -> dict[nn.Module, int]:

@@ -141,7 +141,7 @@ def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:
     axis = labels.index("[ToDo] Downsample ratio (per side)")
     arguments = [axis, "1,2,3", [], 0, "", [], 0, "", [], False, True, False, True, False, False, False, 0, True]
     picture = webui.txt2img(script_name="x/y/z plot", script_args=arguments)
-    grid, *singles = picture.sha
+    _grid, *singles = picture.sha
     assert singles[-3] == dense[0], "a ratio of 1 is dense"
     assert len(set(singles[-3:])) == 3
 

@@ -94,7 +94,12 @@ def test_second_order_samplers_stop_at_half(webui: WebUI, sampler: str) -> None:
 def test_conditional_and_unconditional_calls_apart(webui: WebUI) -> None:
     together = webui.txt2img([{**MANUAL, "end": 0.5}])
     made(webui)
-    apart = webui.txt2img([{**MANUAL, "end": 0.5}], override_settings={"batch_cond_uncond": False})
+    # Not by override_settings, which the host does not restore where its config file lacks the option.
+    webui.http.post("/sdapi/v1/options", json={"batch_cond_uncond": False})
+    try:
+        apart = webui.txt2img([{**MANUAL, "end": 0.5}])
+    finally:
+        webui.http.post("/sdapi/v1/options", json={"batch_cond_uncond": True})
     calls = made(webui)
     assert [call["batch"] for call in calls] == [1] * 8
     assert active(calls) == [True] * 4 + [False] * 4

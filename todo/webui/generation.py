@@ -21,6 +21,9 @@ STATE = "todo_generation"
 OVERRIDES = "todo_overrides"
 """Attributes of `p`: the Generation, and the X/Y/Z plot's values by name."""
 
+NEVER_CALLED = "on this model, whose attention is bypassed (by a compiled UNet, say)"
+NOT_ANNOUNCED = "on this host, which did not announce its steps"
+
 _live: weakref.WeakSet[Patch] = weakref.WeakSet()
 
 
@@ -31,15 +34,17 @@ class Generation:
         self.owner = weakref.ref(p)
         self.settings = settings
         self.patches: list[Patch] = []
+        self.steps = 0
         self.unsupported = ""
         # A generation that fails never reaches `finish`; its patches go when `p` does, or with the next one.
         weakref.finalize(p, _remove, self.patches)
 
     def step(self, denoiser: Any) -> None:
         """Puts the patch on the model now in use, if it is not there, and tells it where sampling stands."""
+        self.steps += 1
         patch = self._patch()
         if patch:
-            patch.at(denoiser.step, denoiser.total_steps, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
+            patch.at(denoiser.step, denoiser.total_steps or 0, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
 
     def report(self) -> list[BlockReport]:
         """What happened so far, over all models."""
@@ -50,12 +55,10 @@ class Generation:
         if self.unsupported:
             return self.unsupported
         rows = self.report()
-        if any(row.downsampled for row in rows):
+        if not self.steps or any(row.downsampled for row in rows):
             return ""
-        reasons: Counter[str] = Counter()
-        for row in rows:
-            reasons.update(row.skips)
-        return reasons.most_common(1)[0][0] if reasons else ""
+        skips = _skips(rows)
+        return skips.most_common(1)[0][0] if skips else NEVER_CALLED
 
     def _patch(self) -> Patch | None:
         try:
@@ -120,8 +123,8 @@ def finish(p: Any, processed: Any) -> None:
         return
     rows = generation.report()
     reason = generation.why_no_effect()
-    if not rows and not reason and not host.interrupted():
-        reason = "on this host, which did not announce its steps"
+    if not generation.steps and not host.interrupted():
+        reason = NOT_ANNOUNCED
     if reason:
         logger.info("no effect %s", reason)
         processed.comments += f"ToDo: no effect {reason}\n"
@@ -140,6 +143,14 @@ def _remove(patches: list[Patch]) -> None:
         _live.discard(patch)
 
 
+def _skips(rows: list[BlockReport]) -> Counter[str]:
+    """Calls left whole, by reason."""
+    skips: Counter[str] = Counter()
+    for row in rows:
+        skips.update(row.skips)
+    return skips
+
+
 def _summary(rows: list[BlockReport]) -> str:
     """What was downsampled and what was left whole, by level and grid, in one line."""
     groups: dict[tuple[int, tuple[int, int]], list[BlockReport]] = defaultdict(list)
@@ -150,11 +161,8 @@ def _summary(rows: list[BlockReport]) -> str:
 
 
 def _group_summary(level: int, grid: tuple[int, int], rows: list[BlockReport]) -> str:
-    skips: Counter[str] = Counter()
-    for row in rows:
-        skips.update(row.skips)
     calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
     text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
     text += f" in {downsampled} of {calls} attention calls"
-    left = ", ".join(f"{count} {reason}" for reason, count in skips.items())
+    left = ", ".join(f"{count} {reason}" for reason, count in _skips(rows).items())
     return f"{text} (left whole: {left})" if left else text

@@ -136,5 +136,5 @@ def add_routes(demo, app: FastAPI):
 
 
 script_callbacks.on_app_started(add_routes)
-script_callbacks.on_cfg_denoiser(lambda params: probe.attach())
+script_callbacks.on_cfg_denoiser(lambda _params: probe.attach())
 script_callbacks.on_script_unloaded(probe.detach)

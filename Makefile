@@ -1,0 +1,41 @@
+# make demo   sets up a virtual environment and shows what ToDo does to the UNet of SD1.5
+# make test   sets up the same, with the test tools, and runs every check
+#
+# PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3 python))
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint types unit clean
+
+demo: $(VENV)/.demo
+	$(RUN) -m todo bench
+
+test: lint types unit
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.test
+	$(RUN) -m pytest
+
+clean:
+	rm -rf $(VENV) artifacts
+
+# The real ldm package comes without its dependencies, which pin versions of 2022.
+$(VENV)/.demo: requirements/demo.txt requirements/lock.txt
+	@echo "Setting up $(VENV) (some minutes the first time) ..."
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/demo.txt -c requirements/lock.txt
+	$(PIP) --no-deps stable-diffusion-sdkit==2.1.5
+	touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.demo
+	$(PIP) -r requirements/test.txt -c requirements/lock.txt
+	touch $@

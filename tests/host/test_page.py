@@ -1,0 +1,120 @@
+"""ToDo's accordion in the page of a running WebUI, in headless Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.webui import WebUI
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ARTIFACTS = Path(os.environ.get("TODO_ARTIFACTS", "artifacts"))
+TODO = "#script_txt2img_todo_"
+INFOTEXT = (
+    "a cat\nSteps: 4, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 256x320, "
+    "ToDo: manual, ToDo factor: 3.5, ToDo end: 0.8, ToDo taper: True, ToDo method: area, Version: v1.10.1"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no browser: chromium is not installed and CHROMIUM is not set")
+    with playwright.sync_playwright() as tools:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        running = tools.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, webui: WebUI) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 1600})
+    opened.errors = []
+    opened.plans = []
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.on("request", lambda request: opened.plans.append(request.url) if "/todo/v1/plan" in request.url else None)
+    # Fonts and the like come from elsewhere; the page does without them.
+    opened.route("**/*", lambda route: route.continue_() if webui.url in route.request.url else route.abort())
+    opened.goto(webui.url)
+    opened.wait_for_selector(f"{TODO}enabled-visible-checkbox", state="attached", timeout=60_000)
+    yield opened
+    errors = opened.errors
+    opened.close()
+    assert errors == []
+
+
+def set_number(page: Any, selector: str, value: str) -> None:
+    box = page.locator(f"{selector} input[type=number]").first
+    box.fill(value)
+    box.press("Tab")
+
+
+def number(page: Any, selector: str) -> float:
+    return float(page.locator(f"{selector} input[type=number]").first.input_value())
+
+
+def live_line(page: Any, text: str) -> None:
+    playwright.expect(page.locator(f"{TODO}live")).to_contain_text(text, timeout=15_000)
+
+
+def switch_on(page: Any) -> None:
+    page.locator(f"{TODO}enabled-visible-checkbox").check()
+    page.wait_for_selector(f"{TODO}mode", state="visible")
+
+
+def test_live_line_follows_the_page(page: Any, dense: list[str]) -> None:
+    assert not page.locator(f"{TODO}enabled-visible-checkbox").is_checked()
+    switch_on(page)
+    live_line(page, "512×512: no effect at this size")
+    set_number(page, "#txt2img_width", "1024")
+    set_number(page, "#txt2img_height", "1024")
+    live_line(page, "1024×1024: keys/values 16384 → 4096 (×¼) · self-attention work −66 % · UNet work −28 %")
+    page.locator("#txt2img_hr-visible-checkbox").check()
+    live_line(page, "2048×2048: hires pass: keys/values 65536 → 4096 (×1/16)")
+    set_number(page, f"{TODO}grid", "32")
+    live_line(page, "(×1/64)")
+    asked = len(page.plans)
+    assert asked <= 12
+    page.wait_for_timeout(3000)
+    assert len(page.plans) == asked, "nothing changed, nothing asked"
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.locator(f"{TODO}enabled").screenshot(path=ARTIFACTS / "host-accordion.png")
+
+
+def test_generation_from_the_page(page: Any, dense: list[str]) -> None:
+    switch_on(page)
+    for side in ("width", "height"):
+        set_number(page, f"#txt2img_{side}", "256")
+    set_number(page, "#txt2img_steps", "2")
+    page.locator("#txt2img_generate").click()
+    information = page.locator("#html_info_txt2img")
+    playwright.expect(information).to_contain_text("ToDo: auto", timeout=120_000)
+    playwright.expect(information).to_contain_text("ToDo effect: none at this size")
+    playwright.expect(page.locator("#html_log_txt2img")).to_contain_text("ToDo: no effect at this size")
+
+
+def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
+    page.locator("#txt2img_prompt textarea").fill(INFOTEXT)
+    page.locator("#paste").click()
+    page.wait_for_selector(f"{TODO}factor", state="visible", timeout=15_000)
+    assert page.locator(f"{TODO}enabled-visible-checkbox").is_checked()
+    assert number(page, f"{TODO}factor") == 3.5
+    assert number(page, f"{TODO}end") == 0.8
+    assert page.locator(f"{TODO}taper input").is_checked()
+    assert page.locator(f"{TODO}method input").first.input_value() == "area"
+    assert not page.locator(f"{TODO}grid").is_visible()
+    page.locator("#txt2img_generate").click()
+    playwright.expect(page.locator("#html_info_txt2img")).to_contain_text("ToDo factor: 3.5", timeout=120_000)
+    page.locator("#txt2img_send_to_img2img").click()
+    other = TODO.replace("txt2img", "img2img")
+    page.wait_for_selector(f"{other}factor", state="visible", timeout=15_000)
+    assert number(page, f"{other}factor") == 3.5
+    assert page.locator(f"{other}enabled-visible-checkbox").is_checked()

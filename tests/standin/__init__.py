@@ -1,0 +1,1 @@
+"""A WebUI in small, for tests: see host.py."""

@@ -1,0 +1,1 @@
+"""Where a descendant of the host keeps the axes of its plot."""

@@ -1,0 +1,13 @@
+"""What went wrong in a script goes to the console, and the run goes on."""
+
+import sys
+import traceback
+
+exception_records = []
+
+
+def report(message, *, exc_info=False):
+    exception_records.append((message, sys.exc_info()[1]))
+    print(f"*** {message}", file=sys.stderr)
+    if exc_info:
+        traceback.print_exc()

@@ -1,0 +1,119 @@
+"""The page as its user sees it: what is shown, and what can be clicked and typed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+LOCAL = "127.0.0.1"
+SECONDS = 8
+IDLE_SECONDS = 0.9
+"""More than twice as long as the script waits between two readings of the page."""
+
+
+class Tab:
+    """A tab of the browser. `asked` are the questions to the plan's route so far; `errors` what went wrong."""
+
+    def __init__(self, page: Any, url: str):
+        self.page = page
+        self.asked: list[dict[str, str]] = []
+        self.errors: list[str] = []
+        page.set_default_timeout(1000 * SECONDS)
+        page.on("request", self._on_request)
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # gradio asks for fonts and a script from elsewhere: nothing leaves this machine.
+        page.route(lambda address: urlsplit(address).hostname != LOCAL, _answer_empty)
+        page.goto(url, wait_until="domcontentloaded")
+        page.wait_for_selector("#script_txt2img_todo_enabled-visible-checkbox", state="attached")
+
+    def _on_request(self, request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.path == "/todo/v1/plan":
+            self.asked.append({name: values[0] for name, values in parse_qs(address.query).items()})
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    # --- looking
+
+    def find(self, selector: str) -> Any:
+        return self.page.locator(selector)
+
+    def accordion(self, tab: str = "txt2img") -> Any:
+        return self.find(f"#script_{tab}_todo_enabled")
+
+    def knob(self, name: str, tab: str = "txt2img") -> Any:
+        return self.find(f"#script_{tab}_todo_{name}")
+
+    def live(self, tab: str = "txt2img") -> str:
+        text = self.find(f"#script_{tab}_todo_live .todo-live").inner_text()
+        return "\n".join(line.strip() for line in text.strip().split("\n"))
+
+    def ticked(self, tab: str = "txt2img") -> bool:
+        return self.find(f"#script_{tab}_todo_enabled-visible-checkbox").is_checked()
+
+    def values(self, tab: str = "txt2img") -> list[Any]:
+        """What a generation would get from our controls."""
+        shown = self.find(f"#{tab}_values textarea")
+        shown.evaluate("node => node.value = ''")
+        self.find(f"#{tab}_generate").click()
+        self.until(lambda: shown.input_value())
+        return json.loads(shown.input_value())
+
+    def until(self, true: Callable[[], Any]) -> Any:
+        """Waits until `true` is; returns its value."""
+        end = time.monotonic() + SECONDS
+        while not (value := true()) and time.monotonic() < end:
+            self.page.wait_for_timeout(50)
+        return value
+
+    def live_is(self, wanted: Callable[[str], bool], tab: str = "txt2img") -> str:
+        """The live line once it is as wanted."""
+        self.until(lambda: wanted(self.live(tab)))
+        text = self.live(tab)
+        assert wanted(text), text
+        return text
+
+    def settle(self) -> int:
+        """Lets the page come to rest; returns how many questions were asked so far."""
+        count = -1
+        while count != len(self.asked):
+            count = len(self.asked)
+            self.page.wait_for_timeout(1000 * IDLE_SECONDS)
+        return count
+
+    # --- acting
+
+    def open(self, tab: str = "txt2img") -> None:
+        """Opens our accordion, which ticks it."""
+        self.accordion(tab).locator(".label-wrap").first.click()
+
+    def number(self, element: str, value: float) -> None:
+        field = self.find(f"#{element} input[type=number]")
+        field.fill(str(value))
+        field.press("Tab")
+
+    def pick(self, element: str, choice: str) -> None:
+        """Picks from a menu."""
+        field = self.find(f"#{element} input")
+        field.click()
+        self.find(f"#{element} li").filter(has_text=choice).first.click()
+        field.blur()
+
+    def paste(self, text: str, tab: str = "txt2img") -> None:
+        self.find(f"#{tab}_infotext textarea").fill(text)
+        self.find(f"#{tab}_paste").click()
+
+    def tick(self, element: str, choice: str = "") -> None:
+        """Ticks a checkbox, or a choice of a radio."""
+        self.find(f"#{element} label").filter(has_text=choice).last.click()
+
+
+def _answer_empty(route: Any) -> None:
+    kinds = {"stylesheet": "text/css", "script": "text/javascript"}
+    route.fulfill(status=200, content_type=kinds.get(route.request.resource_type, "text/plain"), body="")

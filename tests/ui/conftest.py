@@ -1,0 +1,85 @@
+"""A real page of the host's gradio in a headless Chromium: CHROMIUM names the program, else it is found on PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.standin.host import ROOT
+
+from .browser import Tab
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+START_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The running browser."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page needs playwright (pip install playwright)")
+    if not CHROMIUM:
+        pytest.skip("the page needs a Chromium: set CHROMIUM, or have one on PATH")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def address(browser, tmp_path_factory):
+    """Where the page is served, by a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("page") / "log.txt"
+    environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "tests.standin.page", str(port)]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/todo/v1/schema", server, log)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+    for _ in range(10 * START_SECONDS):
+        if server.poll() is not None:
+            break
+        try:
+            urlopen(url, timeout=1).close()
+            return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"the page did not start: {log.read_text()}")
+
+
+@pytest.fixture
+def tab(browser, address):
+    """The page, newly opened, with the first checkpoint loaded. It must end without an error of its own."""
+    urlopen(Request(f"{address}first-checkpoint", method="POST")).close()
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    opened = Tab(context.new_page(), f"{address}?__theme=light")
+    yield opened
+    context.close()
+    assert opened.errors == []
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots go: TODO_ARTIFACTS, or artifacts/."""
+    folder = Path(os.environ.get("TODO_ARTIFACTS") or ROOT / "artifacts")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,237 @@
+"""The accordion and its live line, on a real page of gradio 3.41 in a real browser."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+ID = "script_txt2img_todo_{}".format
+AUTO = ("grid",)
+MANUAL = ("factor", "deep_factor", "hires_factor")
+BOTH = ("mode", "max_downsample", "method", "phase", "start", "end", "taper", "passes")
+DEFAULTS = [False, "auto", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0]
+NO_EFFECT = "512×512: no effect at this size"
+SLOW, SD3 = "slow.safetensors", "sd3.safetensors"
+BUSY_SECONDS = 3.0  # after which the script asks again while a checkpoint is being loaded
+
+
+def summary(address, width, height, family="sd1", **knobs):
+    """The host's own answer in one line."""
+    query = urlencode({"width": width, "height": height, "family": family, **knobs})
+    with urlopen(f"{address}todo/v1/plan?{query}") as answer:
+        return json.load(answer)["summary"]
+
+
+# --- the accordion
+
+
+def test_it_is_off_until_it_is_opened(tab):
+    assert tab.accordion().is_visible()
+    assert tab.accordion("img2img").count() == 1
+    assert not tab.ticked()
+    assert not tab.knob("mode").is_visible()
+    assert tab.values() == DEFAULTS
+    tab.open()
+    assert tab.until(tab.ticked)
+    assert tab.values() == [True, *DEFAULTS[1:]]
+    tab.open()
+    assert tab.until(lambda: not tab.ticked())
+    assert tab.values() == DEFAULTS
+
+
+def test_the_mode_shows_its_own_controls(tab):
+    tab.open()
+    for mode, shown, hidden in (("manual", MANUAL, AUTO), ("auto", AUTO, MANUAL)):
+        tab.pick(ID("mode"), mode)
+        assert tab.until(lambda names=shown: all(tab.knob(name).is_visible() for name in names))
+        assert not any(tab.knob(name).is_visible() for name in hidden)
+        for name in (*BOTH, *shown):
+            texts = tab.knob(name).inner_text().strip().split("\n")
+            assert any(len(text) > 20 for text in texts), f"{name} explains nothing"
+
+
+def test_what_is_set_is_what_a_generation_gets(tab):
+    tab.open()
+    tab.find(f"#{ID('grid')} input[type=range]").press("ArrowLeft")
+    assert tab.until(lambda: tab.asked and tab.asked[-1]["grid"] == "56")
+    tab.pick(ID("mode"), "manual")
+    tab.until(lambda: tab.knob("factor").is_visible())
+    numbers = {"factor": 2.5, "deep_factor": 1.75, "start": 0.1, "end": 0.85, "hires_factor": 3.25}
+    for name, value in numbers.items():
+        tab.number(ID(name), value)
+    tab.tick(ID("max_downsample"), "4")
+    tab.pick(ID("method"), "area")
+    tab.pick(ID("phase"), "fixed")
+    tab.pick(ID("passes"), "first")
+    tab.tick(ID("taper"))
+    assert tab.values() == [True, "manual", 56, 2.5, 1.75, 4, "area", "fixed", 0.1, 0.85, True, "first", 3.25]
+    assert tab.until(lambda: tab.asked[-1]["taper"] == "true")
+    assert tab.asked[-1]["max_downsample"] == "4"
+
+
+# --- the live line
+
+
+def test_it_answers_for_the_size_and_the_knobs_chosen(tab, address):
+    tab.open()
+    assert tab.live_is(bool) == NO_EFFECT == summary(address, 512, 512)
+    tab.number("txt2img_width", 1024)
+    tab.number("txt2img_height", 1536)
+    text = tab.live_is(lambda text: text.startswith("1024×1536") and "keys/values" in text)
+    assert text == summary(address, 1024, 1536)
+    tab.number(ID("grid"), 32)
+    assert tab.live_is(lambda new: new != text) == summary(address, 1024, 1536, grid=32)
+    tab.pick(ID("mode"), "manual")
+    expected = summary(address, 1024, 1536, mode="manual")
+    assert tab.live_is(lambda new: new == expected)
+    assert "self-attention work −" in expected
+
+
+def test_the_hires_pass_has_a_line_of_its_own(tab, address):
+    tab.open()
+    tab.find("#txt2img_hr .label-wrap").first.click()
+    text = tab.live_is(lambda text: "hires pass" in text)
+    expected = summary(address, 1024, 1024, hires="true").replace(": ", ": hires pass: ", 1)
+    assert text.split("\n") == [NO_EFFECT, expected]
+    tab.number("txt2img_hr_scale", 3)
+    assert "1536×1536: hires pass: " in tab.live_is(lambda text: "1536" in text)
+    tab.find("#txt2img_hr .label-wrap").first.click()
+    assert tab.live_is(lambda text: "hires" not in text) == NO_EFFECT
+
+
+def test_img2img_answers_for_the_size_that_it_scales_to(tab):
+    tab.find("#tabs button").filter(has_text="img2img").first.click()
+    tab.open("img2img")
+    assert tab.live_is(bool, "img2img") == NO_EFFECT
+    tab.find("#img2img_tabs_resize button").filter(has_text="Resize by").click()
+    tab.number("img2img_scale", 2)
+    assert "keys/values" in tab.live_is(lambda text: text.startswith("1280×1024"), "img2img")
+    tab.find("#img2img_tabs_resize button").filter(has_text="Resize to").click()
+    assert tab.live_is(lambda text: text.startswith("512"), "img2img") == NO_EFFECT
+
+
+def test_a_value_being_typed_gets_a_plain_answer(tab):
+    tab.open()
+    tab.live_is(bool)
+    tab.find("#txt2img_width input[type=number]").fill("5")
+    assert "width" in tab.live_is(lambda text: "must be" in text)
+    tab.number("txt2img_width", 512)
+    assert tab.live_is(lambda text: "must be" not in text) == NO_EFFECT
+    tab.errors.clear()  # the browser reports the refusal
+
+
+def test_typing_in_a_menu_is_no_question(tab):
+    tab.open()
+    tab.live_is(bool)
+    asked = tab.settle()
+    tab.find(f"#{ID('method')} input").press_sequentially("ne")
+    tab.settle()
+    assert tab.live() == NO_EFFECT
+    assert len(tab.asked) == asked
+    tab.errors.clear()
+
+
+def test_the_line_is_empty_while_the_host_does_not_answer(tab):
+    tab.open()
+    tab.live_is(bool)
+    tab.page.route("**/todo/v1/plan*", lambda route: route.abort())
+    tab.number("txt2img_width", 1024)
+    tab.live_is(lambda text: text == "")
+    tab.page.unroute("**/todo/v1/plan*")
+    assert tab.live_is(bool).startswith("1024×512")
+    assert len(tab.asked) <= 4
+    tab.errors.clear()  # the browser reports the failed request
+
+
+# --- questions to the host
+
+
+def test_nothing_is_asked_while_nothing_changes(tab):
+    tab.number("txt2img_width", 1024)
+    tab.settle()
+    assert tab.asked == []  # the accordion is closed
+    tab.open()
+    tab.live_is(bool)
+    tab.page.wait_for_timeout(1000 * (BUSY_SECONDS + 0.5))
+    assert len(tab.asked) == 1
+    tab.open()
+    tab.number("txt2img_width", 512)
+    assert tab.settle() == 1
+    tab.open()
+    assert tab.settle() == 2
+
+
+def test_each_change_is_one_question_for_each_pass(tab):
+    tab.open()
+    tab.live_is(bool)
+    tab.number(ID("grid"), 32)
+    assert tab.settle() == 2
+    tab.find("#txt2img_hr .label-wrap").first.click()
+    tab.live_is(lambda text: "hires pass" in text)
+    before = tab.settle()
+    tab.number(ID("end"), 0.5)
+    assert tab.settle() - before == 2
+
+
+# --- the checkpoint
+
+
+def test_another_checkpoint_changes_the_line_as_soon_as_it_is_there(tab, address):
+    tab.open()
+    tab.number("txt2img_width", 2048)
+    tab.number("txt2img_height", 2048)
+    expected = summary(address, 2048, 2048, "sdxl")
+    assert tab.live_is(lambda text: text.startswith("2048×2048")) != expected
+    before = tab.settle()
+    tab.pick("setting_sd_model_checkpoint", SLOW)
+    assert tab.live_is(lambda text: text == expected)
+    assert tab.settle() - before <= 3
+    tab.pick("setting_sd_model_checkpoint", SD3)
+    assert tab.live_is(lambda text: "×" not in text) == "no effect on this model"
+
+
+# --- picture parameters
+
+
+def test_a_picture_fills_every_control(tab):
+    tab.paste(
+        "cat\nSteps: 20, Size: 512x512, ToDo: manual, ToDo factor: 3.5, ToDo deep factor: 2.0, ToDo max downsample: 2, "
+        "ToDo method: bilinear, ToDo phase: fixed, ToDo start: 0.1, ToDo end: 0.9, ToDo taper: True, "
+        "ToDo passes: hires, ToDo hires factor: 4.0, ToDo grid: 96"
+    )
+    assert tab.until(tab.ticked)
+    assert tab.until(lambda: tab.knob("factor").is_visible())
+    assert not tab.knob("grid").is_visible()
+    assert tab.values() == [True, "manual", 96, 3.5, 2, 2, "bilinear", "fixed", 0.1, 0.9, True, "hires", 4]
+    tab.live_is(lambda text: text == "512×512: no effect in this pass")
+    # One with the defaults takes everything back, one without ToDo switches it off.
+    tab.paste("cat\nSteps: 20, Size: 512x512, ToDo: auto")
+    assert tab.until(lambda: tab.knob("grid").is_visible())
+    assert tab.values() == [True, *DEFAULTS[1:]]
+    tab.paste("cat\nSteps: 20, Seed: 1, Size: 512x512")
+    assert tab.until(lambda: not tab.ticked())
+    assert tab.values() == DEFAULTS
+
+
+# --- how it looks
+
+
+def test_nothing_sticks_out(tab, artifacts):
+    tab.open()
+    tab.number("txt2img_width", 1024)
+    tab.number("txt2img_height", 1024)
+    tab.find("#txt2img_hr .label-wrap").first.click()
+    tab.pick(ID("mode"), "manual")
+    tab.live_is(lambda text: "hires pass: keys/values" in text)
+    tab.page.mouse.move(0, 0)
+    for name in ("accordion.png", "accordion-dark.png"):
+        tab.page.evaluate("dark => document.body.classList.toggle('dark', dark)", "dark" in name)
+        tab.page.wait_for_timeout(300)
+        tab.page.screenshot(path=str(artifacts / name), full_page=True)
+    assert tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    cut = tab.accordion().evaluate(
+        "root => [...root.querySelectorAll(':not(input)')].map((node) => [node.className, node.scrollWidth,"
+        " node.clientWidth]).filter(([name, needed, given]) => given > 0 && needed > given + 1)"
+    )
+    assert cut == []

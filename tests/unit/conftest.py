@@ -1,0 +1,65 @@
+"""Fixtures: small UNets of the real libraries, with every layer given weights that matter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import small_models  # noqa: E402  # the package may be used from its checkout, uninstalled
+
+settings.register_profile("unit", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("unit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small tensors compute faster on one thread, and always in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def _shared_ldm():
+    return small_models.ldm_unet()
+
+
+@pytest.fixture
+def ldm_unet(_shared_ldm):
+    """ldm's UNet in the layout of SD1. Shared: a test that changes it must change it back, which is checked."""
+    yield _shared_ldm
+    small_models.assert_no_hooks(_shared_ldm)
+
+
+@pytest.fixture(scope="session")
+def _shared_diffusers():
+    return small_models.diffusers_unet()
+
+
+@pytest.fixture
+def diffusers_unet(_shared_diffusers):
+    """diffusers' UNet with two levels of attention. Shared as `ldm_unet` is."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    _shared_diffusers.set_attn_processor(AttnProcessor2_0())
+    yield _shared_diffusers
+    small_models.assert_no_hooks(_shared_diffusers)

@@ -1,0 +1,256 @@
+"""The patch on the real diffusers: its UNet, its attention processors, a pipeline."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from plain_attention import CORNERS, attend, replace_attention, subsample
+from small_models import CONTEXT, assert_no_hooks, inputs, run
+from small_models import diffusers_unet as make_unet
+
+import todo
+from todo import Settings, apply_patch, patched, remove_patch
+
+# Paths of the blocks of `diffusers_unet` by level: block_out_channels has two, layers_per_block is one.
+BLOCKS = {
+    1: ["down_blocks.0.attentions.0", "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"],
+    2: ["down_blocks.1.attentions.0", "up_blocks.0.attentions.0", "up_blocks.0.attentions.1"],
+}
+
+
+@pytest.fixture(params=["AttnProcessor2_0", "AttnProcessor", "sliced"])
+def processed(request, diffusers_unet):
+    """The UNet with each of diffusers' ways to compute attention."""
+    from diffusers.models import attention_processor
+
+    if request.param == "sliced":
+        diffusers_unet.set_attention_slice(1)
+    else:
+        diffusers_unet.set_attn_processor(getattr(attention_processor, request.param)())
+    return diffusers_unet
+
+
+def reference(unet, grid, factors: dict[int, float], method="nearest", corner=(0, 0)):
+    copied = copy.deepcopy(unet)
+    for resolution, factor in factors.items():
+        for path in BLOCKS[resolution]:
+            # diffusers halves odd sides upwards.
+            sides = [math.ceil(side / resolution) for side in grid]
+            replace_attention(copied, path, *sides, factor, method, corner)
+            for block in copied.get_submodule(path).transformer_blocks:
+                block.attn1.forward = _with_diffusers_names(block.attn1.forward)
+    return copied
+
+
+def _with_diffusers_names(forward):
+    def renamed(hidden_states, encoder_hidden_states=None, attention_mask=None, **others):
+        return forward(hidden_states, encoder_hidden_states)
+
+    return renamed
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(16, 24), (13, 9), (25, 16)])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_unet_with_each_processor(processed, grid, batch, step):
+    given = inputs(*grid, batch=batch)
+    dense = run(processed, given)
+    close(dense, run(reference(processed, grid, {1: 1}), given))
+    with patched(processed, Settings(factor=2)) as patch:
+        patch.at(step, 20)
+        output = run(processed, given)
+    close(output, run(reference(processed, grid, {1: 2}, corner=CORNERS[step]), given))
+    assert (output - dense).abs().max() > 1e-2
+    assert torch.equal(run(processed, given), dense)
+
+
+@pytest.mark.parametrize("grid", [(65, 97), (16, 24)])
+def test_larger_and_deeper(diffusers_unet, grid):
+    given = inputs(*grid)
+    with patched(diffusers_unet, Settings(factor=3, deep_factor=2, max_downsample=2, phase="fixed")) as patch:
+        output = run(diffusers_unet, given)
+        kept = {(row.level, row.kept) for row in patch.report()}
+    finest = math.prod(math.ceil(side / 3) for side in grid)
+    deeper = math.prod(math.ceil(math.ceil(side / 2) / 2) for side in grid)
+    assert kept == {(1, finest), (2, deeper)}
+    close(output, run(reference(diffusers_unet, grid, {1: 3, 2: 2}), given))
+
+
+@pytest.mark.parametrize("method", ["nearest", "nearest-exact", "bilinear", "area"])
+def test_methods(diffusers_unet, method):
+    given = inputs(13, 9)
+    with patched(diffusers_unet, Settings(factor=2, method=method, phase="fixed")):
+        output = run(diffusers_unet, given)
+    close(output, run(reference(diffusers_unet, (13, 9), {1: 2}, method), given))
+
+
+def test_bfloat16():
+    unet = make_unet().bfloat16()
+    given = tuple(part.bfloat16() for part in inputs(13, 9))
+    attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    calls = []
+    with patched(unet, Settings(factor=2)) as patch:
+        patch.at(1, 20)
+        handle = attention.register_forward_hook(lambda _, args, output: calls.append((args[0], output)))
+        assert run(unet, given).dtype == torch.bfloat16
+        handle.remove()
+    ((tokens, output),) = calls
+    expected = attend(attention, tokens, subsample(tokens, 13, 9, 2, corner=CORNERS[1]))
+    torch.testing.assert_close(output, expected, rtol=3e-2, atol=3e-2)
+
+
+def test_a_mask(diffusers_unet):
+    """A mask of self-attention has as many entries as the finest level has tokens."""
+    attention = diffusers_unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    tokens = torch.randn(1, 13 * 9, 32)
+    mask = torch.where(torch.rand(1, 13 * 9) > 0.3, 0.0, -10000.0)[:, None]
+    with torch.no_grad():
+        dense = attention(tokens, attention_mask=mask)
+    with patched(diffusers_unet, Settings(factor=2)) as patch, torch.no_grad():
+        run(diffusers_unet, inputs(13, 9))
+        assert torch.equal(attention(tokens, attention_mask=mask), dense)
+        row = next(row for row in patch.report() if row.name.startswith("down_blocks.0"))
+    assert any("mask" in reason for reason in row.skips)
+
+
+def test_the_finest_attention_at_half_the_latent():
+    unet = make_unet(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D")
+    )
+    with patched(unet, Settings(factor=2)) as patch:
+        run(unet, inputs(24, 16))
+        assert {(row.level, row.grid, row.kept) for row in patch.report()} == {(1, (12, 8), 24)}
+
+
+def test_projections_fused_after_patching():
+    unet = make_unet()
+    given = inputs(16, 24)
+    with patched(unet, Settings(factor=2)) as patch:
+        unet.fuse_qkv_projections()
+        run(unet, given)
+        for row in patch.report():
+            assert row.downsampled == 0
+            assert "bypass" in next(iter(row.skips))
+    assert_no_hooks(unet)
+
+
+def test_perturbed_attention_keeps_its_values():
+    """PAG asks for keys and values of one half and for values alone of the other, which it returns as they are."""
+    from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
+
+    unet = make_unet()
+    attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    attention.set_processor(PAGIdentitySelfAttnProcessor2_0())
+    tokens = torch.randn(2, 13 * 9, 32)
+    with torch.no_grad():
+        dense = attention(tokens)
+        with patched(unet, Settings(factor=2)) as patch:
+            patch.at(1, 20)
+            run(unet, inputs(13, 9, batch=2))
+            output = attention(tokens)
+    assert torch.equal(output[1], dense[1])
+    close(output[:1], attend(attention, tokens[:1], subsample(tokens[:1], 13, 9, 2, corner=CORNERS[1])))
+    assert not torch.equal(output[0], dense[0])
+
+
+def test_untold_counts_steps(diffusers_unet):
+    """Timesteps come as a number, a tensor without dimensions or one for each picture, by place or by name."""
+    latent, _, context = inputs(16, 24)
+    expected = []
+    with patched(diffusers_unet, Settings(factor=2)) as patch, torch.no_grad():
+        for step, timestep in enumerate((801, 601, 401)):
+            patch.at(step, 5)
+            expected.append(diffusers_unet(latent, timestep, context).sample)
+    with patched(diffusers_unet, Settings(factor=2)), torch.no_grad():
+        outputs = [
+            diffusers_unet(latent, 801, context).sample,
+            diffusers_unet(latent, timestep=torch.tensor(601), encoder_hidden_states=context).sample,
+            diffusers_unet(sample=latent, timestep=torch.tensor([401]), encoder_hidden_states=context).sample,
+        ]
+    for output, wanted in zip(outputs, expected, strict=True):
+        assert torch.equal(output, wanted)
+
+
+# A pipeline
+
+
+@pytest.fixture(scope="module")
+def parts():
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(4)
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
+    return {"vae": vae, "unet": make_unet()}
+
+
+@pytest.fixture(params=["DDIMScheduler", "EulerDiscreteScheduler"])
+def pipeline(request, parts):
+    import diffusers
+
+    made = diffusers.StableDiffusionPipeline(
+        **parts,
+        scheduler=getattr(diffusers, request.param)(),
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    yield made
+    assert_no_hooks(made.unet)
+
+
+def draw(pipeline, seed=0, **changes):
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randn(1, 7, CONTEXT, generator=generator)
+    call = {
+        "height": 16, "width": 24, "num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "np",
+        "prompt_embeds": words, "negative_prompt_embeds": words * 0.5, "generator": generator,
+    }  # fmt: skip
+    return torch.from_numpy(pipeline(**{**call, **changes}).images)
+
+
+def test_a_pipeline(pipeline):
+    before = draw(pipeline)
+    assert torch.equal(draw(pipeline), before)
+    apply_patch(pipeline, Settings(factor=2))
+    changed = draw(pipeline)
+    again = draw(pipeline)
+    other = draw(pipeline, seed=1)
+    assert remove_patch(pipeline) is True
+    assert changed.shape == before.shape
+    assert not torch.equal(changed, before)
+    assert torch.equal(again, changed)
+    assert not torch.equal(other, changed)
+    assert torch.equal(draw(pipeline), before)
+    assert remove_patch(pipeline) is False
+
+
+def test_a_pipeline_told_by_its_callback(pipeline):
+    """Told, steps are numbered as an untold patch counts them, so the pictures are the same."""
+
+    def tell(pipe, step, timestep, values):
+        patch.at(step + 1, 3)
+        return values
+
+    with patched(pipeline, Settings(factor=2)):
+        untold = draw(pipeline)
+    with patched(pipeline, Settings(factor=2)) as patch:
+        patch.at(0, 3)
+        assert torch.equal(draw(pipeline, callback_on_step_end=tell), untold)
+        assert {(row.grid, row.calls, row.downsampled) for row in patch.report()} == {((16, 24), 3, 3)}
+
+
+def test_a_phase_of_a_pipeline_moves(pipeline):
+    with patched(pipeline, Settings(factor=2, phase="fixed")):
+        fixed = draw(pipeline)
+    with todo.patched(pipeline, Settings(factor=2, phase="cycle")):
+        assert not torch.equal(draw(pipeline), fixed)

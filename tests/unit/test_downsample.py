@@ -1,0 +1,279 @@
+"""The operation on one token grid, held against torch's interpolation and against the rule written out plainly."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from plain_attention import CORNERS, subsample
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from todo.downsample import downsample, kept_size, phase_order, positions
+
+METHODS = ("nearest", "nearest-exact", "bilinear", "area")
+PICKS = METHODS[:2]
+methods = pytest.mark.parametrize("method", METHODS)
+picks = pytest.mark.parametrize("method", PICKS)
+sides = st.integers(1, 40)
+quarters = st.integers(4, 32).map(lambda quarter: quarter / 4)
+
+
+def numbered(h: int, w: int) -> torch.Tensor:
+    """Tokens whose only channel is their place in raster order."""
+    return torch.arange(h * w, dtype=torch.float64).reshape(1, h * w, 1)
+
+
+def seen(h: int, w: int, factor: float, method: str, step: int) -> list[int]:
+    return downsample(numbered(h, w), (h, w), factor, method, step).flatten().int().tolist()
+
+
+def interpolated(tokens: torch.Tensor, h: int, w: int, method: str, factor: int) -> torch.Tensor:
+    planes = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, h, w)
+    return functional.interpolate(planes, scale_factor=1 / factor, mode=method).flatten(2).transpose(1, 2)
+
+
+@given(st.integers(1, 8), st.integers(1, 6), st.integers(1, 6), st.sampled_from(METHODS), st.integers(1, 3))
+def test_equals_torch_interpolation_where_the_factor_divides(factor, rows, columns, method, batch):
+    h, w = factor * rows, factor * columns
+    tokens = torch.randn(batch, h * w, 5)
+    expected = interpolated(tokens, h, w, method, factor)
+    kept = downsample(tokens, (h, w), factor, method)
+    assert kept.shape == (batch, rows * columns, 5)
+    if method in PICKS:
+        assert torch.equal(kept, expected)
+    else:
+        torch.testing.assert_close(kept, expected)
+
+
+@given(sides, sides, quarters)
+def test_nearest_follows_the_rule_at_any_size_and_quarter_factor(h, w, factor):
+    rows = [math.floor(i * factor) for i in range(math.ceil(h / factor))]
+    columns = [math.floor(i * factor) for i in range(math.ceil(w / factor))]
+    assert seen(h, w, factor, "nearest", step=0) == [row * w + column for row in rows for column in columns]
+
+
+@given(st.integers(1, 200), quarters)
+def test_nearest_exact_follows_the_rule_at_any_size_and_quarter_factor(side, factor):
+    """Where a centre falls into the next cell, or behind the last, the rule does not say which line stands for it."""
+    starts = [math.floor(i * factor) for i in range(math.ceil(side / factor))]
+    ends = [*starts[1:], side]
+    for kept in (seen(1, side, factor, "nearest-exact", 0), seen(side, 1, factor, "nearest-exact", 0)):
+        assert len(kept) == len(starts)
+        for i, (line, end) in enumerate(zip(kept, ends, strict=True)):
+            centre = math.floor((i + 0.5) * factor)
+            assert line == centre or centre >= end
+
+
+@pytest.mark.parametrize(
+    ("side", "factor", "nearest", "exact"),
+    [
+        (5, 2, [0, 2, 4], [1, 3, 4]),
+        (8, 3, [0, 3, 6], [1, 4, 7]),
+        (9, 4, [0, 4, 8], [2, 6, 8]),
+        (6, 1.5, [0, 1, 3, 4], [0, 2, 3, 5]),
+        (7, 2.5, [0, 2, 5], [1, 3, 6]),
+        (3, 8, [0], [2]),
+        (1, 2, [0], [0]),
+    ],
+)
+def test_the_rule_by_hand(side, factor, nearest, exact):
+    assert seen(1, side, factor, "nearest", 0) == nearest
+    assert seen(side, 1, factor, "nearest", 0) == nearest
+    assert seen(1, side, factor, "nearest-exact", 0) == exact
+    assert seen(side, 1, factor, "nearest-exact", 0) == exact
+
+
+@picks
+@example(h=1, w=9, factor=1.25, step=0)
+@example(h=9, w=9, factor=1.25, step=1)
+@given(h=sides, w=sides, factor=st.floats(1, 8), step=st.integers(0, 200))
+def test_any_factor_keeps_distinct_tokens_in_raster_order(method, h, w, factor, step):
+    kept = seen(h, w, factor, method, step)
+    assert kept == sorted(set(kept))
+    assert len(kept) == math.ceil(h / factor) * math.ceil(w / factor)
+    assert 0 <= kept[0] <= kept[-1] < h * w
+
+
+@given(sides, sides, st.floats(1, 8), st.sampled_from(METHODS))
+def test_number_kept(h, w, factor, method):
+    assert downsample(numbered(h, w), (h, w), factor, method).shape[1] == kept_size(h, factor) * kept_size(w, factor)
+    assert kept_size(h, factor) == math.ceil(h / factor)
+
+
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.integers(4, 20).map(lambda quarter: quarter / 4), st.sampled_from(PICKS)
+)
+def test_a_cycle_sees_every_token_and_keeps_as_many_each_step(h, w, factor, method):
+    cycle = math.ceil(factor) ** 2
+    steps = [seen(h, w, factor, method, step) for step in range(cycle)]
+    assert {token for step in steps for token in step} == set(range(h * w))
+    assert {len(step) for step in steps} == {len(steps[0])}
+    assert seen(h, w, factor, method, cycle) == steps[0]
+    assert seen(h, w, factor, method, 2 * cycle + 1) == steps[1 % cycle]
+
+
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(PICKS))
+def test_a_cycle_sees_every_token_once_where_the_factor_divides(factor, rows, columns, method):
+    h, w = factor * rows, factor * columns
+    tokens = [token for step in range(factor**2) for token in seen(h, w, factor, method, step)]
+    assert sorted(tokens) == list(range(h * w))
+
+
+def test_the_order_at_two():
+    firsts = [divmod(seen(4, 6, 2, "nearest", step)[0], 6) for step in range(5)]
+    assert firsts == [*CORNERS, CORNERS[0]]
+    for step, corner in enumerate(CORNERS):
+        expected = subsample(numbered(5, 7), 5, 7, 2, "nearest", corner)
+        assert torch.equal(downsample(numbered(5, 7), (5, 7), 2, "nearest", step), expected)
+
+
+@pytest.mark.parametrize("cell", range(1, 10))
+def test_phase_order_holds_each_position_once(cell):
+    order = phase_order(cell)
+    assert order[0] == (0, 0)
+    assert sorted(order) == [(row, column) for row in range(cell) for column in range(cell)]
+
+
+@pytest.mark.parametrize("cell", [3, 4, 8])
+def test_positions_in_a_row_lie_apart(cell):
+    """Neighbours in time are no neighbours in space while there is a choice: not for the first cell² / 4 steps."""
+    order = phase_order(cell)[: max(cell * cell // 4, 2)]
+    for before, after in pairwise(order):
+        gaps = [min((a - b) % cell, (b - a) % cell) for a, b in zip(before, after, strict=True)]
+        assert max(gaps) > 1 or cell == 3
+
+
+@pytest.mark.parametrize("method", METHODS[2:])
+def test_blends_have_no_phase(method):
+    tokens = torch.randn(1, 12 * 8, 3)
+    assert torch.equal(downsample(tokens, (12, 8), 2, method, 0), downsample(tokens, (12, 8), 2, method, 3))
+
+
+@methods
+@pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2), ((10, 7), 2.5), ((9, 9), 3)])
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_each_grid_of_several_is_downsampled_by_itself(method, grid, factor, step):
+    h, w = grid
+    chunks = [torch.randn(2, h * w, 3) for _ in range(3)]
+    alone = [downsample(chunk, grid, factor, method, step) for chunk in chunks]
+    assert torch.equal(downsample(torch.cat(chunks, dim=1), grid, factor, method, step), torch.cat(alone, dim=1))
+
+
+@methods
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2)])
+def test_dtypes(method, dtype, grid, factor):
+    tokens = torch.randn(2, math.prod(grid), 4).to(dtype)
+    kept = downsample(tokens, grid, factor, method)
+    expected = downsample(tokens.double(), grid, factor, method)
+    assert kept.dtype == dtype
+    if method in PICKS:
+        assert torch.equal(kept.double(), expected)
+    else:
+        tolerance = 32 * torch.finfo(dtype).eps
+        torch.testing.assert_close(kept.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@methods
+@pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2), ((8, 12), 1.5)])
+def test_non_contiguous_input(method, grid, factor):
+    contiguous = torch.randn(2, math.prod(grid), 4)
+    turned = contiguous.transpose(1, 2).contiguous().transpose(1, 2)
+    spread = torch.stack([contiguous, torch.zeros_like(contiguous)], dim=-1)[..., 0]
+    assert not turned.is_contiguous()
+    assert not spread.is_contiguous()
+    expected = downsample(contiguous, grid, factor, method, 1)
+    for tokens in (turned, spread):
+        torch.testing.assert_close(downsample(tokens, grid, factor, method, 1), expected)
+
+
+@methods
+@pytest.mark.parametrize(("grid", "factor"), [((6, 8), 2), ((7, 9), 2)])
+def test_gradient(method, grid, factor):
+    tokens = torch.randn(1, math.prod(grid), 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: downsample(given, grid, factor, method, 1), (tokens,))
+
+
+@picks
+def test_what_inference_mode_left_behind_serves_training(method):
+    grid, step = (11, 15), 3
+    tokens = torch.randn(1, math.prod(grid), 3)
+    with torch.inference_mode():
+        first = downsample(tokens, grid, 2.75, method, step)
+    trained = tokens.clone().requires_grad_()
+    kept = downsample(trained, grid, 2.75, method, step)
+    kept.sum().backward()
+    assert torch.equal(kept.detach(), first)
+    assert trained.grad.sum() == kept.numel()
+
+
+@picks
+def test_the_default_device_does_not_matter(method):
+    phase_order.cache_clear()
+    expected = seen(9, 7, 3, method, 2)
+    phase_order.cache_clear()
+    tokens = numbered(9, 7)
+    with torch.device("meta"):
+        kept = downsample(tokens, (9, 7), 3, method, 2)
+    phase_order.cache_clear()
+    assert kept.flatten().int().tolist() == expected
+
+
+class Recorder(TorchDispatchMode):
+    """The ATen operations dispatched, and those whose result is no view of what they were given."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: list[str] = []
+        self.copied: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.names.append(func.overloadpacket.__name__)
+        given = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+        if result.untyped_storage().data_ptr() not in given:
+            self.copied.append(result)
+        return result
+
+
+@pytest.mark.parametrize("factor", [2, 2.0, 3, 4, 8])
+@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize("step", [0, 1, 3, 7])
+@picks
+def test_a_whole_factor_that_divides_is_one_strided_copy(factor, chunks, step, method):
+    grid = (int(3 * factor), int(5 * factor))
+    tokens = torch.randn(2, chunks * math.prod(grid), 8)
+    downsample(tokens, grid, factor, method, step)
+    with Recorder() as recorder:
+        kept = downsample(tokens, grid, factor, method, step)
+    assert len(recorder.copied) == 1
+    assert recorder.copied[0].numel() == kept.numel() == 2 * chunks * 15 * 8
+    for word in ("permute", "transpose", "upsample", "pool", "index", "gather", "take", "arange", "lift"):
+        assert not [name for name in recorder.names if word in name]
+    assert any("slice" in name or "as_strided" in name for name in recorder.names)
+
+
+def test_the_recorder_can_tell():
+    tokens = torch.randn(1, 25, 2)
+    with Recorder() as recorder:
+        downsample(tokens, (5, 5), 2, "nearest", 1)
+    assert any("index" in name for name in recorder.names)
+    with Recorder() as recorder:
+        downsample(tokens, (5, 5), 2, "bilinear")
+    assert any("upsample" in name for name in recorder.names)
+
+
+@picks
+@example(side=147, kept=122)
+@given(side=st.integers(1, 600), kept=st.integers(16, 128))
+def test_positions_at_the_factors_that_auto_makes(method, side, kept):
+    factor = max(side / kept, 1.0)
+    for offset in range(2):
+        lines = positions(side, factor, offset, method)
+        assert list(lines) == sorted(set(lines))
+        assert 0 <= lines[0] <= lines[-1] < side

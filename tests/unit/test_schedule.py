@@ -1,0 +1,140 @@
+"""Which factor applies where and when."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from todo import Settings
+from todo.schedule import Moment, factor_at, phase_step, touches
+
+GRID = (64, 96)
+
+
+def factor(settings: Settings, progress=0.0, resolution=1, grid=GRID, hires=False) -> float:
+    value, reason = factor_at(settings, resolution, grid, Moment(progress=progress, hires=hires))
+    assert (value == 1.0) == bool(reason), "a factor of 1 comes with its reason, any other without"
+    return value
+
+
+def manual(**rest) -> Settings:
+    return Settings(mode="manual", **{"factor": 3, **rest})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "on", "off"),
+    [
+        (0, 1, [0, 0.5, 0.999, 1], []),
+        (0.25, 0.75, [0.25, 0.5, 0.7499], [0, 0.2499, 0.75, 0.9, 1]),
+        (0.5, 1, [0.5, 0.99, 1], [0, 0.4999]),
+        (0, 0.5, [0, 0.4999], [0.5, 1]),
+        (0.5, 0.5, [], [0, 0.5, 1]),
+        (0, 0, [], [0, 0.5, 1]),
+        (1, 1, [], [0, 0.5, 1]),
+    ],
+)
+def test_window(start, end, on, off):
+    settings = manual(start=start, end=end)
+    assert [factor(settings, progress) for progress in on] == [3] * len(on)
+    assert [factor(settings, progress) for progress in off] == [1] * len(off)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_window_at_any_progress(one, other, progress):
+    start, end = sorted((one, other))
+    inside = start < end and start <= progress and (progress < end or end == 1)
+    assert factor(manual(start=start, end=end), progress) == (3 if inside else 1)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "progress", "expected"),
+    [
+        (0, 1, 0, 5), (0, 1, 0.25, 4), (0, 1, 0.5, 3), (0, 1, 0.75, 2), (0, 1, 1, 1),
+        (0.2, 0.6, 0.2, 5), (0.2, 0.6, 0.3, 4), (0.2, 0.6, 0.4, 3), (0.2, 0.6, 0.5, 2), (0.2, 0.6, 0.6, 1),
+        (0.2, 0.6, 0.1, 1), (0.2, 0.6, 0.7, 1),
+    ],
+)  # fmt: skip
+def test_taper_falls_evenly_to_one(start, end, progress, expected):
+    assert factor(manual(factor=5, start=start, end=end, taper=True), progress) == pytest.approx(expected)
+
+
+def test_taper_holds_for_auto_and_deeper_levels():
+    assert factor(Settings(taper=True), 0.5, grid=(192, 128)) == pytest.approx(2)
+    settings = manual(deep_factor=3, max_downsample=2, taper=True)
+    assert factor(settings, 0.5, resolution=2) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("passes", "first", "hires"), [("both", 3, 3), ("first", 3, 1), ("hires", 1, 3)])
+def test_passes(passes, first, hires):
+    assert factor(manual(passes=passes)) == first
+    assert factor(manual(passes=passes), hires=True) == hires
+
+
+@pytest.mark.parametrize(("hires_factor", "expected"), [(0, 3), (1, 1), (2, 2), (8, 8)])
+def test_hires_factor(hires_factor, expected):
+    settings = manual(hires_factor=hires_factor, deep_factor=2, max_downsample=2)
+    assert factor(settings, hires=True) == expected
+    assert factor(settings, hires=False) == 3
+    assert factor(settings, resolution=2, hires=True) == 2
+
+
+def test_manual_levels():
+    settings = manual(factor=4, deep_factor=2, max_downsample=4)
+    assert [factor(settings, resolution=resolution) for resolution in (1, 2, 4)] == [4, 2, 2]
+    assert factor(manual(max_downsample=8), resolution=2) == 1
+
+
+@pytest.mark.parametrize("reach", [1, 2, 4, 8])
+def test_reach(reach):
+    settings = Settings(max_downsample=reach)
+    assert [touches(settings, resolution) for resolution in (1, 2, 4, 8)] == [r <= reach for r in (1, 2, 4, 8)]
+
+
+def test_auto_keeps_at_most_the_grid_for_every_side():
+    for kept in range(16, 129):
+        settings = Settings(grid=kept)
+        for side in range(1, 601):
+            value = factor(settings, grid=(side, side))
+            assert math.ceil(side / value) == min(side, kept), (side, kept)
+
+
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(16, 128), st.sampled_from([1, 2, 4, 8]))
+def test_auto_takes_the_smallest_factor_for_the_longer_side(h, w, kept, resolution):
+    value = factor(Settings(grid=kept, max_downsample=8), resolution=resolution, grid=(h, w))
+    assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), kept)
+    assert value == pytest.approx(max(max(h, w) / kept, 1))
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(512, 1), (1024, 2), (1536, 3), (2048, 4)])
+def test_the_paper(pixels, expected):
+    """Table of the authors' settings: SD1.5, finest level, each keeping 64 × 64."""
+    latent = pixels // 8
+    assert factor(Settings(), grid=(latent, latent)) == expected
+    assert math.ceil(latent / expected) == 64
+
+
+@pytest.mark.parametrize(("h", "w", "value"), [(1, 1, 8), (64, 64, 1), (3, 3, 1.25)])
+def test_a_factor_that_keeps_all_is_no_factor(h, w, value):
+    kept_all = all(math.ceil(side / value) == side for side in (h, w))
+    assert kept_all == (factor(manual(factor=value), grid=(h, w)) == 1)
+
+
+def test_reasons_are_told_apart():
+    reasons = {
+        factor_at(settings, 1, GRID, moment)[1]
+        for settings, moment in [
+            (manual(passes="hires"), Moment()),
+            (manual(start=0.5), Moment(progress=0.1)),
+            (manual(factor=1), Moment()),
+        ]
+    }
+    assert len(reasons) == 3
+
+
+def test_phase_step():
+    moment = Moment(progress=0.35, step=7)
+    assert phase_step(Settings(), moment) == 7
+    assert phase_step(Settings(phase="fixed"), moment) == 0

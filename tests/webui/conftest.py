@@ -1,0 +1,69 @@
+"""Fixtures: the WebUI in small with this extension in it, and the small model's hooks checked after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from tests.standin import host as standin
+from tests.unit.small_models import assert_no_hooks
+
+settings.register_profile("webui", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("webui")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def _running_host():
+    with standin.running() as host:
+        yield host
+
+
+@pytest.fixture
+def host(_running_host):
+    """The host, shared by a file's tests: a test that reloads or rebuilds it takes `own_host`."""
+    yield from _checked(_running_host)
+
+
+@pytest.fixture
+def own_host():
+    """A host of the test's own."""
+    with standin.running() as started:
+        yield from _checked(started)
+    assert_no_hooks(standin.small_unet())
+
+
+def _checked(host: standin.Host) -> Iterator[standin.Host]:
+    host.log.records.clear()
+    host.failures()
+    callbacks = {event: list(registered) for event, registered in host.script_callbacks.callback_map.items()}
+    host.use_checkpoint(standin.CHECKPOINT)
+    yield host
+    host.script_callbacks.callback_map.update(callbacks)
+    assert host.failures() == []
+    assert_no_hooks(standin.small_unet())
+
+
+@contextmanager
+def keys_seen(unet: nn.Module, block: str = "input_blocks.1.1") -> Iterator[list[int]]:
+    """How many keys a block's self-attention computed, call by call."""
+    seen: list[int] = []
+    attention: Any = unet.get_submodule(block).transformer_blocks[0].attn1
+    handle = attention.to_k.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+    try:
+        yield seen
+    finally:
+        handle.remove()

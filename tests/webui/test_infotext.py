@@ -1,0 +1,137 @@
+"""Picture parameters: what is written, and that it comes back the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.fixture(scope="module")
+def table(_running_host):
+    """The API's schema by name, and the module that writes and reads."""
+    return _running_host.ours("settings").Settings.schema()["properties"]
+
+
+def value_of(row):
+    if "enum" in row:
+        return st.sampled_from(row["enum"])
+    if row["type"] == "boolean":
+        return st.booleans()
+    numbers = {"integer": st.integers, "number": st.floats}[row["type"]]
+    return numbers(row["minimum"], row["maximum"])
+
+
+def draw_settings(host, table, data):
+    values = {name: data.draw(value_of(row), label=name) for name, row in table.items()}
+    values["start"], values["end"] = sorted((values["start"], values["end"]))
+    return host.ours("settings").Settings(**values)
+
+
+def through_the_host(host, parameters):
+    """Written as the host writes it, between values of its own, and parsed again."""
+    p = host.p(prompt="a, b: c", negative_prompt="d")
+    p.extra_generation_params = {"Before": "1, 2", **parameters, "After": "x: y"}
+    return host.infotext_utils.parse_generation_parameters(host.processing.create_infotext(p))
+
+
+def read(host, parameters):
+    return {name: reader(parameters) for name, reader in host.ours("webui.infotext").READERS.items()}
+
+
+@given(data=st.data())
+def test_all_settings_come_back(_running_host, table, data):
+    settings = draw_settings(_running_host, table, data)
+    parameters = _running_host.ours("webui.infotext").write(settings)
+    values = read(_running_host, through_the_host(_running_host, parameters))
+    assert values.pop("enabled") is True
+    assert values == settings.to_dict()
+
+
+@given(data=st.data())
+def test_only_what_differs_from_the_defaults_is_written(_running_host, table, data):
+    settings = draw_settings(_running_host, table, data)
+    written = _running_host.ours("webui.infotext").write(settings)
+    changed = sum(value != table[name]["default"] for name, value in settings.to_dict().items() if name != "mode")
+    assert len(written) == 1 + changed
+    assert written["ToDo"] == settings.mode
+    assert all(key == "ToDo" or key.startswith("ToDo ") for key in written)
+    assert all(isinstance(value, str) for value in written.values())
+
+
+@given(data=st.data())
+def test_the_api_can_cast_each_value_to_its_control(_running_host, table, data):
+    # The host calls type(component.value) on whatever a field's function returns.
+    settings = draw_settings(_running_host, table, data)
+    parameters = through_the_host(_running_host, _running_host.ours("webui.infotext").write(settings))
+    expected = {"enabled": True, **settings.to_dict()}
+    for (control, reader), name in zip(_running_host.script().infotext_fields, expected, strict=True):
+        value = reader(parameters)
+        kind = type(control.value)
+        assert isinstance(value, kind)
+        assert kind(value) == value == expected[name]
+
+
+def test_a_generation_comes_back(host):
+    wanted = {"mode": "manual", "factor": 2.5, "max_downsample": 2, "end": 0.6, "taper": True}
+    outcome = host.generate(wanted, steps=1)
+    values = read(host, host.infotext_utils.parse_generation_parameters(outcome.processed.info))
+    assert {name: values[name] for name in wanted} == wanted
+
+
+def test_the_defaults_are_one_key(host):
+    assert host.ours("webui.infotext").write(host.ours("settings").Settings()) == {"ToDo": "auto"}
+
+
+def test_a_picture_without_todo_switches_it_off_and_leaves_the_rest(host):
+    values = read(host, {"Steps": "20", "ToDo factor": "3"})
+    assert values.pop("enabled") is False
+    assert set(values.values()) == {None}
+
+
+def test_what_a_picture_does_not_name_goes_back_to_its_default(host):
+    values = read(host, {"ToDo": "manual"})
+    assert values["factor"] == 2.0
+    assert values["passes"] == "both"
+    assert values["mode"] == "manual"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("ToDo", "none", "mode"),
+        ("ToDo grid", "64.5", "grid"),
+        ("ToDo factor", "99", "factor"),
+        ("ToDo max downsample", "3", "max_downsample"),
+        ("ToDo method", "lanczos", "method"),
+        ("ToDo taper", "1", "taper"),
+    ],
+)
+def test_a_wrong_value_is_left_out_with_a_warning(host, key, value, name):
+    values = read(host, {"ToDo": "manual", "ToDo end": "0.5", key: value})
+    assert values.pop(name) is None
+    assert values["end"] == 0.5
+    assert None not in values.values()
+    (warning,) = host.log.at("WARNING")
+    assert name in warning
+
+
+def test_a_wrong_value_is_no_error_for_the_host(host):
+    for control, reader in host.script().infotext_fields:
+        value = reader({"ToDo": "512x512", "ToDo factor": "many", "ToDo grid": "", "ToDo taper": "perhaps"})
+        assert value is None or isinstance(value, type(control.value))
+
+
+def test_both_tabs_share_the_fields_that_are_sent_from_one_to_the_other(host):
+    txt2img, img2img = host.script("txt2img"), host.script("img2img")
+    assert [reader for _, reader in txt2img.infotext_fields] == txt2img.paste_field_names
+    assert txt2img.paste_field_names == img2img.paste_field_names
+    assert [control for control, _ in txt2img.infotext_fields] == txt2img.controls
+
+
+def test_keys_are_read_by_the_host_as_keys(host):
+    knobs = host.ours("settings").KNOBS.values()
+    parameters = {knob.infotext: str(index) for index, knob in enumerate(knobs)}
+    assert len(parameters) == len(knobs)
+    parsed = through_the_host(host, parameters)
+    assert {key: parsed[key] for key in parameters} == parameters

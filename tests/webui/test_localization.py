@@ -1,0 +1,87 @@
+"""Each language has exactly the strings that the page shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.standin import models
+from tests.standin.host import ROOT
+
+FILES = sorted((ROOT / "localizations").glob("*.json"))
+
+
+@pytest.fixture
+def shown(host):
+    """What the page shows: labels, info texts, and the live line's words."""
+    knobs = host.ours("settings").KNOBS.values()
+    words = {host.script().controls[0].label, "hires pass"}
+    words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
+    return words | live_words(host)
+
+
+def live_words(host):
+    app = FastAPI()
+    host.script_callbacks.app_started_callback(None, app)
+    client = TestClient(app)
+    words = set()
+
+    def ask(**query):
+        answer = client.get("/todo/v1/plan", params={"width": 1024, "height": 1024, **query}).json()
+        words.update(label for label, _ in answer["parts"])
+
+    for passes in ("both", "first", "hires"):
+        for size in (512, 2048):
+            for end in (0, 1):
+                for deep in (1, 2):
+                    ask(width=size, height=size, passes=passes, end=end, max_downsample=deep)
+    host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
+    host.use_checkpoint("sd3")
+    ask()
+    host.sd_models.model_data.set_sd_model(None)
+    ask()
+    return words
+
+
+def test_the_live_line_has_words_for_everything(shown):
+    assert {
+        "keys/values",
+        "self-attention work",
+        "UNet work",
+        "no effect at this size",
+        "no effect in this pass",
+        "no effect outside the step window",
+        "no effect on this model",
+        "no model is loaded yet",
+    } <= shown
+
+
+def test_the_browsers_script_shows_no_other_words(shown):
+    source = (ROOT / "javascript" / "todo.js").read_text(encoding="utf8")
+    words = re.findall(r'addText\(\w+, "([^"]+)"\)', source)
+    assert {word for word in words if word.strip(" :·")} <= shown
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_language_has_every_string_and_no_other(shown, file: Path):
+    translated = json.loads(file.read_text(encoding="utf8"))
+    assert shown - set(translated) == set(), "missing"
+    assert set(translated) - shown == set(), "no longer shown"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_translation_is_a_trimmed_line_of_its_own(file: Path):
+    # The host compares trimmed texts, and leaves numbers as they are.
+    pairs = json.loads(file.read_text(encoding="utf8"), object_pairs_hook=list)
+    assert len({key for key, _ in pairs}) == len(pairs)
+    for text, translation in pairs:
+        assert text == text.strip()
+        assert isinstance(translation, str)
+        assert translation == translation.strip() != ""
+        assert "\n" not in translation
+        assert text != translation

@@ -1,0 +1,175 @@
+"""The routes, asked as a browser asks them."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from tests.standin import models
+from tests.standin.host import CHECKPOINT, small_unet
+
+SIZE = {"width": 1024, "height": 1024}
+
+
+@pytest.fixture
+def client(host):
+    app = FastAPI()
+    host.script_callbacks.app_started_callback(None, app)
+    with TestClient(app) as started:
+        yield started
+
+
+@pytest.fixture
+def plan(client):
+    def ask(**query):
+        return client.get("/todo/v1/plan", params={**SIZE, **query})
+
+    return ask
+
+
+def refused(answer):
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(f"{answer.json()['field']}: ")
+    return answer.json()["field"]
+
+
+def test_the_schema_is_that_of_an_api_payload(client, host):
+    schema = client.get("/todo/v1/schema").json()
+    assert tuple(schema["properties"]) == host.ours("webui.request").NAMES
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["enabled"]["default"] is True
+    assert all(row["title"] and row["description"] for row in schema["properties"].values())
+    defaults = {name: row["default"] for name, row in schema["properties"].items()}
+    assert host.generate(defaults, steps=1).ours["ToDo"] == "auto"
+
+
+def test_a_plan_is_the_one_that_python_gives(plan, host):
+    todo = host.ours("plan")
+    settings = {"mode": "manual", "factor": "3", "deep_factor": "2", "max_downsample": "2", "end": "0.5"}
+    for family in ("sd1", "sd2", "sdxl"):
+        for hires in ("true", "false"):
+            answer = plan(family=family, hires=hires, **settings)
+            assert answer.status_code == 200
+            expected = todo.plan(
+                1024, 1024, host.ours("settings").Settings.from_dict(settings), family, hires == "true"
+            ).to_dict()
+            assert answer.json() == {"checkpoint": CHECKPOINT, **json.loads(json.dumps(expected))}
+
+
+def test_the_example_of_the_live_line(plan):
+    assert plan(family="sd1").json()["summary"].startswith("1024×1024: keys/values 16384 → 4096 (×¼) · ")
+
+
+def test_a_mode_left_out_follows_from_the_knobs(plan):
+    assert plan(factor=4, family="sd1").json()["levels"][0]["factor"] == 4.0
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_the_family_is_the_loaded_models(plan, host, family):
+    host.add_checkpoint(family, models.shared(lambda unet: models.LoadedModel(unet, family), small_unet()))
+    host.use_checkpoint(family)
+    answer = plan().json()
+    assert answer["family"] == family
+    assert answer["checkpoint"] == family
+
+
+def test_another_family_can_be_asked_for(plan):
+    assert plan(family="sdxl").json()["family"] == "sdxl"
+
+
+def test_another_kind_of_model_has_no_effect(plan, host):
+    host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
+    host.use_checkpoint("sd3")
+    answer = plan()
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "checkpoint": "sd3",
+        "family": None,
+        "note": "no effect on this model",
+        "parts": [["no effect on this model", ""]],
+        "summary": "no effect on this model",
+    }
+
+
+@pytest.mark.parametrize("placeholder", [None, object()], ids=["none", "Forge's placeholder"])
+def test_asking_before_a_model_is_loaded_does_not_load_it(plan, host, monkeypatch, placeholder):
+    monkeypatch.setattr(host.sd_models.model_data, "was_loaded_at_least_once", False)
+    host.sd_models.model_data.set_sd_model(placeholder)
+    answer = plan()
+    assert answer.status_code == 200
+    assert answer.json()["note"] == "no model is loaded yet"
+    assert answer.json()["checkpoint"] is None
+    assert host.model is placeholder
+    assert refused(plan(width="wide")) == "width"
+    assert plan(family="sd1").json()["note"] == ""
+
+
+WRONG = [
+    ({"width": 0}, "width"),
+    ({"width": 63}, "width"),
+    ({"width": 16385}, "width"),
+    ({"width": -512}, "width"),
+    ({"width": 10**9}, "width"),
+    ({"width": "1e308"}, "width"),
+    ({"width": "1e999"}, "width"),
+    ({"width": "9" * 5000}, "width"),
+    ({"width": ""}, "width"),
+    ({"width": "nan"}, "width"),
+    ({"width": "512.5"}, "width"),
+    ({"height": "tall"}, "height"),
+    ({"height": 10**12}, "height"),
+    ({"family": "sd3"}, "family"),
+    ({"family": ""}, "family"),
+    ({"hires": "second"}, "hires"),
+    ({"hires": 1}, "hires"),
+    ({"factor": 99}, "factor"),
+    ({"factor": "undefined"}, "factor"),
+    ({"grid": 64.5}, "grid"),
+    ({"mode": "off"}, "mode"),
+    ({"method": "lanczos"}, "method"),
+    ({"start": 0.9, "end": 0.1}, "start"),
+    ({"grid": 64, "factor": 2}, "mode"),
+    ({"taper": "on"}, "taper"),
+    ({"enabled": "true"}, "enabled"),
+    ({"ratio": 2}, "ratio"),
+]
+
+
+@pytest.mark.parametrize(("query", "field"), WRONG, ids=lambda given: str(given)[:40])
+def test_a_wrong_question_is_refused_at_once_and_names_its_field(plan, query, field):
+    began = time.perf_counter()
+    answer = plan(**{"family": "sd1", **query})
+    assert time.perf_counter() - began < 1
+    assert refused(answer) == field
+    assert len(answer.content) < 400
+
+
+@pytest.mark.parametrize("left_out", ["width", "height"])
+def test_a_size_is_needed(client, left_out):
+    query = {name: value for name, value in SIZE.items() if name != left_out}
+    assert refused(client.get("/todo/v1/plan", params=query)) == left_out
+
+
+def test_the_largest_size_is_answered_at_once(plan):
+    began = time.perf_counter()
+    assert plan(width=16384, height=16384, family="sdxl").status_code == 200
+    assert time.perf_counter() - began < 1
+
+
+def test_asking_changes_nothing(plan, host):
+    before = host.generate({"factor": 2}).picture
+    plan(factor=4)
+    plan(factor=99)
+    assert (host.generate({"factor": 2}).picture == before).all()
+    assert len(host.log.records) == 2
+
+
+def test_the_routes_are_there_again_after_a_reload(own_host):
+    own_host.reload()
+    app = FastAPI()
+    own_host.script_callbacks.app_started_callback(None, app)
+    assert TestClient(app).get("/todo/v1/schema").status_code == 200

@@ -1,0 +1,137 @@
+"""The script as the host meets it, and its page, without a browser."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from tests.standin import host as standin
+
+TABS = ("txt2img", "img2img")
+
+
+@pytest.fixture
+def knobs(host):
+    return host.ours("settings").KNOBS
+
+
+def controls(host, tab="txt2img"):
+    return dict(zip(host.ours("webui.request").NAMES, host.script(tab).controls, strict=True))
+
+
+def test_the_host_finds_one_script(host):
+    found = [data for data in host.scripts.scripts_data if data.basedir == str(standin.ROOT)]
+    assert [data.script_class.__name__ for data in found] == ["ToDo"]
+    assert host.script().title() == "ToDo"
+    assert host.script().show(True) is host.script().show(False) is host.scripts.AlwaysVisible
+
+
+def test_nothing_of_ours_is_imported_after_loading(host, tmp_path):
+    import sys
+
+    assert str(standin.ROOT) not in sys.path
+    before = {name for name in sys.modules if name.split(".")[0] == "todo"}
+    host.generate({"factor": 2, "method": "area"}, enable_hr=True)
+    host.generate({"factor": "wrong"}, steps=1)
+    assert {name for name in sys.modules if name.split(".")[0] == "todo"} == before
+    assert "todo.bench" not in before
+
+
+def test_the_controls_follow_the_table(host, knobs):
+    for tab in TABS:
+        assert [*controls(host, tab)] == ["enabled", *knobs]
+        assert len(host.script(tab).controls) == 1 + len(knobs)
+
+
+def test_each_default_has_the_type_of_its_knob(host, knobs):
+    # The API casts picture parameters to the type of a control's value.
+    for tab in TABS:
+        for name, control in controls(host, tab).items():
+            kind = bool if name == "enabled" else knobs[name].kind
+            assert type(control.value) is kind, name
+    assert controls(host)["enabled"].value is False
+
+
+def test_each_control_shows_its_row(host, knobs):
+    for name, knob in knobs.items():
+        control = controls(host)[name]
+        assert control.label == knob.label
+        assert control.info == knob.help
+        assert control.value == knob.default
+        if isinstance(control, gr.Slider):
+            assert (control.minimum, control.maximum, control.step) == (knob.minimum, knob.maximum, knob.step)
+        elif knob.choices:
+            # gradio turns a radio's choices into pairs of label and value.
+            values = [choice[1] if isinstance(choice, tuple) else choice for choice in control.choices]
+            assert values == list(knob.choices)
+
+
+def test_every_label_and_every_id_is_there_once(host):
+    for tab in TABS:
+        labels = [control.label for control in controls(host, tab).values()]
+        assert all(labels)
+        assert len(labels) == len(set(labels))
+    ids = [control.elem_id for tab in TABS for control in controls(host, tab).values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_ids_are_the_hosts_own(host, knobs):
+    for tab in TABS:
+        expected = {name: f"script_{tab}_todo_{name}" for name in knobs}
+        assert {name: controls(host, tab)[name].elem_id for name in knobs} == expected
+        assert controls(host, tab)["enabled"].elem_id == f"script_{tab}_todo_enabled-checkbox"
+
+
+def test_only_the_controls_of_the_mode_chosen_are_visible(host, knobs):
+    visible = {name for name, control in controls(host).items() if control.visible}
+    assert visible == {name for name, knob in knobs.items() if knob.mode != "manual"}
+    assert {name for name, knob in knobs.items() if knob.mode == "manual"} == {"factor", "deep_factor", "hires_factor"}
+
+
+def test_a_saved_default_of_the_mode_shows_its_controls(host, knobs):
+    # The host calls this where the user's own defaults are read.
+    with gr.Blocks():
+        script = host.scripts.scripts_data[-1].script_class()
+        page = dict(zip(host.ours("webui.request").NAMES, script.ui(False), strict=True))
+    page["mode"].init_field("manual")
+    assert {name for name in knobs if knobs[name].mode and page[name].visible} == {
+        "factor",
+        "deep_factor",
+        "hires_factor",
+    }
+
+
+def test_the_page_can_be_made_again_and_again(host):
+    before = host.generate({"factor": 2}).picture
+    pages = []
+    for _ in range(3):
+        with gr.Blocks():
+            pages.append(host.script().ui(False))
+    assert [[control.elem_id for control in page] for page in pages] == [
+        [control.elem_id for control in host.script().controls]
+    ] * 3
+    assert not set(map(id, pages[0])) & set(map(id, pages[1]))
+    assert (host.generate({"factor": 2}).picture == before).all()
+
+
+def test_another_extensions_package_of_the_same_kind_is_not_touched(own_host):
+    import sys
+
+    class Foreign:
+        pass
+
+    sys.modules["todolist"] = sys.modules["modules_todo"] = Foreign  # type: ignore[assignment]
+    try:
+        own_host.reload()
+        assert sys.modules["todolist"] is sys.modules["modules_todo"] is Foreign
+    finally:
+        del sys.modules["todolist"], sys.modules["modules_todo"]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARNING", None])
+def test_the_log_follows_the_level_of_the_host(own_host, level):
+    own_host.shared.cmd_opts.loglevel = level
+    own_host.reload()
+    own_host.log.records.clear()
+    own_host.generate({"factor": 2}, steps=1)
+    assert len(own_host.log.records) == (0 if level == "WARNING" else 1)
