@@ -131,7 +131,8 @@ def test_interrupt_then_off(webui: WebUI, dense: list[str]) -> None:
     answers: list[Picture] = []
     thread = threading.Thread(target=lambda: answers.append(webui.txt2img([MANUAL], steps=60)))
     thread.start()
-    time.sleep(3)
+    while webui.get("/sdapi/v1/progress").json()["state"]["sampling_step"] < 2:
+        time.sleep(0.1)
     webui.http.post("/sdapi/v1/interrupt")
     thread.join()
     calls = made(webui)
@@ -171,7 +172,6 @@ def test_end_of_window_before_its_start(webui: WebUI, dense: list[str]) -> None:
 
 
 def largest_difference(one: Picture, other: Picture) -> int:
-    """Between the last images of two answers: a grid of a batch, if any, comes first."""
-    first = one.images[0 if len(one.images) == 1 else 1].convert("RGB").tobytes()
-    second = other.images[0].convert("RGB").tobytes()
+    """Between the first images of two answers."""
+    first, second = (picture.images[0].convert("RGB").tobytes() for picture in (one, other))
     return max(abs(a - b) for a, b in zip(first, second, strict=True))

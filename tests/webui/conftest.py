@@ -27,15 +27,15 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def _running_host():
+def running_host():
     with standin.running() as host:
         yield host
 
 
 @pytest.fixture
-def host(_running_host):
+def host(running_host):
     """The host, shared by a file's tests: a test that reloads or rebuilds it takes `own_host`."""
-    yield from _checked(_running_host)
+    yield from _checked(running_host)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def keys_seen(unet: nn.Module, block: str = "input_blocks.1.1") -> Iterator[list
     """How many keys a block's self-attention computed, call by call."""
     seen: list[int] = []
     attention: Any = unet.get_submodule(block).transformer_blocks[0].attn1
-    handle = attention.to_k.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+    handle = attention.to_k.register_forward_hook(lambda *given: seen.append(given[2].shape[1]))
     try:
         yield seen
     finally:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")
-def table(_running_host):
+def table(running_host):
     """The API's schema by name, and the module that writes and reads."""
-    return _running_host.ours("settings").Settings.schema()["properties"]
+    return running_host.ours("settings").Settings.schema()["properties"]
 
 
 def value_of(row):
@@ -40,18 +40,18 @@ def read(host, parameters):
 
 
 @given(data=st.data())
-def test_all_settings_come_back(_running_host, table, data):
-    settings = draw_settings(_running_host, table, data)
-    parameters = _running_host.ours("webui.infotext").write(settings)
-    values = read(_running_host, through_the_host(_running_host, parameters))
+def test_all_settings_come_back(running_host, table, data):
+    settings = draw_settings(running_host, table, data)
+    parameters = running_host.ours("webui.infotext").write(settings)
+    values = read(running_host, through_the_host(running_host, parameters))
     assert values.pop("enabled") is True
     assert values == settings.to_dict()
 
 
 @given(data=st.data())
-def test_only_what_differs_from_the_defaults_is_written(_running_host, table, data):
-    settings = draw_settings(_running_host, table, data)
-    written = _running_host.ours("webui.infotext").write(settings)
+def test_only_what_differs_from_the_defaults_is_written(running_host, table, data):
+    settings = draw_settings(running_host, table, data)
+    written = running_host.ours("webui.infotext").write(settings)
     changed = sum(value != table[name]["default"] for name, value in settings.to_dict().items() if name != "mode")
     assert len(written) == 1 + changed
     assert written["ToDo"] == settings.mode
@@ -60,12 +60,12 @@ def test_only_what_differs_from_the_defaults_is_written(_running_host, table, da
 
 
 @given(data=st.data())
-def test_the_api_can_cast_each_value_to_its_control(_running_host, table, data):
+def test_the_api_can_cast_each_value_to_its_control(running_host, table, data):
     # The host calls type(component.value) on whatever a field's function returns.
-    settings = draw_settings(_running_host, table, data)
-    parameters = through_the_host(_running_host, _running_host.ours("webui.infotext").write(settings))
+    settings = draw_settings(running_host, table, data)
+    parameters = through_the_host(running_host, running_host.ours("webui.infotext").write(settings))
     expected = {"enabled": True, **settings.to_dict()}
-    for (control, reader), name in zip(_running_host.script().infotext_fields, expected, strict=True):
+    for (control, reader), name in zip(running_host.script().infotext_fields, expected, strict=True):
         value = reader(parameters)
         kind = type(control.value)
         assert isinstance(value, kind)

@@ -52,7 +52,7 @@ def keys(host, *args: Any, **fields: Any) -> list[int]:
 
 def test_the_patch_is_on_while_sampling_and_off_afterwards(host):
     seen = []
-    at_each_step(host, lambda denoiser: seen.append(bool(hook_counts(host.unet))))
+    at_each_step(host, lambda _: seen.append(bool(hook_counts(host.unet))))
     on = host.generate(HALF)
     assert seen == [True] * 4
     assert_no_hooks(host.unet)
@@ -61,7 +61,7 @@ def test_the_patch_is_on_while_sampling_and_off_afterwards(host):
 
 def test_off_puts_nothing_on(host):
     seen = []
-    at_each_step(host, lambda denoiser: seen.append(hook_counts(host.unet)))
+    at_each_step(host, lambda _: seen.append(hook_counts(host.unet)))
     host.generate()
     assert seen == [{}] * 4
 
@@ -208,7 +208,7 @@ def test_a_generation_interrupted_before_its_first_step_says_nothing(host):
 
 def test_a_skipped_batch_does_not_stop_the_next(host):
     skip_once = iter([True])
-    at_each_step(host, lambda denoiser: host.shared.state.skip() if next(skip_once, False) else None)
+    at_each_step(host, lambda _: host.shared.state.skip() if next(skip_once, False) else None)
     seen = keys(host, HALF, n_iter=2)
     assert seen == [KEPT] * 5
 
@@ -440,7 +440,7 @@ def test_a_generation_in_the_middle_does_not_take_the_effect_out_of_the_picture(
 
 def test_a_hook_of_a_neighbour_stays(host):
     attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
-    handle = attention.to_k.register_forward_pre_hook(lambda module, args: None)
+    handle = attention.to_k.register_forward_pre_hook(lambda *_: None)
     host.generate(HALF)
     left = hook_counts(host.unet)
     handle.remove()

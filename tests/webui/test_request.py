@@ -11,7 +11,9 @@ from tests.standin import host as standin
 from tests.unit.small_models import hook_counts
 
 POSITIONS = (
-    "enabled mode grid factor deep_factor max_downsample method phase start end taper passes hires_factor".split()
+    "enabled",
+    *("mode", "grid", "factor", "deep_factor", "max_downsample", "method", "phase"),
+    *("start", "end", "taper", "passes", "hires_factor"),
 )
 
 
@@ -21,10 +23,10 @@ def short(host, *args, **fields):
 
 
 @pytest.fixture(scope="module")
-def dense(_running_host):
+def dense(running_host):
     """The picture that every refused request must give."""
-    _running_host.use_checkpoint(standin.CHECKPOINT)
-    return short(_running_host).picture
+    running_host.use_checkpoint(standin.CHECKPOINT)
+    return short(running_host).picture
 
 
 def asked(host, *args):
@@ -80,7 +82,7 @@ def test_a_dict_and_a_list_ask_for_the_same(host):
 
 
 def test_the_list_follows_the_controls(host):
-    assert tuple(POSITIONS) == host.ours("webui.request").NAMES
+    assert POSITIONS == host.ours("webui.request").NAMES
 
 
 def test_what_follows_a_dict_is_ignored(host):
@@ -147,7 +149,7 @@ REFUSED = [
 @pytest.mark.parametrize(("args", "field"), REFUSED, ids=lambda given: str(given)[:60])
 def test_a_wrong_request_gives_a_dense_picture_and_says_why(host, dense, args, field):
     seen = []
-    host.script_callbacks.on_cfg_denoiser(lambda params: seen.append(hook_counts(host.unet)))
+    host.script_callbacks.on_cfg_denoiser(lambda _: seen.append(hook_counts(host.unet)))
     outcome = short(host, *args)
     assert torch.equal(outcome.picture, dense)
     assert seen == [{}]

@@ -118,7 +118,8 @@ def draw(result: Result) -> Figure:
     _draw_grids(figure.add_subfigure(halves[1]), alike[: len(_TODO)])
     figure.supxlabel(
         f"torch {environment.torch} · {environment.device}, {environment.threads} threads · {environment.dtype} · "
-        f"random weights · medians, with lines from lowest to highest, of {result.rounds} round(s) · {environment.date}",
+        f"random weights · medians, with lines from lowest to highest, "
+        f"of {result.rounds} round(s) · {environment.date}",
         fontsize=8,
         color=_INK,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from modules import sd_models, sd_samplers, scripts, shared
+from modules import scripts, sd_models, sd_samplers, shared
 from modules.infotext_utils import quote
 
 opt_C = 4  # noqa: N816

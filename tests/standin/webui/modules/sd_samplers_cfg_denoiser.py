@@ -3,8 +3,8 @@
 import torch
 
 from modules import shared
-from modules.sd_samplers_common import InterruptedException, apply_refiner
 from modules.script_callbacks import CFGDenoiserParams, cfg_denoiser_callback
+from modules.sd_samplers_common import InterruptedException, apply_refiner
 
 
 class CFGDenoiser(torch.nn.Module):
