@@ -188,8 +188,8 @@ class Settings:
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 1, "Max downsample (resolution)",
-        "Deepest level touched, counted from the model's finest self-attention: 1 is only that one, 2 also the "
-        "level at half its resolution, and so on. The middle block is never touched.",
+        "Deepest level touched: 1 is only the model's finest self-attention, 2 also the level at half its size, and "
+        "so on. The middle block is never touched.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
@@ -200,18 +200,18 @@ class Settings:
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: the picked tokens move from step to step, so that each one is seen over a few steps, at the same "
-        "cost. fixed: the same tokens at every step, as in the paper. For the methods that pick.",
+        "cycle: the picked tokens move on at every step, so that all are seen in turn, at the same cost. fixed: the "
+        "same ones at every step, as in the paper.",
         choices=("cycle", "fixed"), suffix="phase",
     )  # fmt: skip
     start: float = _knob(
         float, 0.0, "Steps: from",
-        "ToDo is off before this share of the steps of each pass.",
+        "Off before this share of each pass's steps.",
         minimum=0, maximum=1, step=0.05, suffix="start",
     )  # fmt: skip
     end: float = _knob(
         float, 1.0, "Steps: to",
-        "ToDo is off from this share of the steps of each pass onwards; 1 keeps it on to the last step.",
+        "Off from this share of each pass's steps on; 1 is to the last step.",
         minimum=0, maximum=1, step=0.05, suffix="end",
     )  # fmt: skip
     taper: bool = _knob(

@@ -62,11 +62,13 @@ def number(page: Any, selector: str) -> float:
 
 
 def live_line(page: Any, text: str) -> None:
-    playwright.expect(page.locator(f"{TODO}live")).to_contain_text(text, timeout=15_000)
+    playwright.expect(page.locator(f"{TODO}live").first).to_contain_text(text, timeout=15_000)
 
 
 def switch_on(page: Any) -> None:
-    page.locator(f"{TODO}enabled-visible-checkbox").check()
+    # Opening the accordion ticks it.
+    page.locator(f"{TODO}enabled > .label-wrap").click()
+    assert page.locator(f"{TODO}enabled-visible-checkbox").is_checked()
     page.wait_for_selector(f"{TODO}mode", state="visible")
 
 
@@ -95,15 +97,15 @@ def test_generation_from_the_page(page: Any, dense: list[str]) -> None:
         set_number(page, f"#txt2img_{side}", "256")
     set_number(page, "#txt2img_steps", "2")
     page.locator("#txt2img_generate").click()
-    information = page.locator("#html_info_txt2img")
+    information = page.locator("#html_info_txt2img").first
     playwright.expect(information).to_contain_text("ToDo: auto", timeout=120_000)
     playwright.expect(information).to_contain_text("ToDo effect: none at this size")
-    playwright.expect(page.locator("#html_log_txt2img")).to_contain_text("ToDo: no effect at this size")
+    playwright.expect(page.locator("#html_log_txt2img").first).to_contain_text("ToDo: no effect at this size")
 
 
 def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     page.locator("#txt2img_prompt textarea").fill(INFOTEXT)
-    page.locator("#paste").click()
+    page.locator("#txt2img_tools #paste").click()
     page.wait_for_selector(f"{TODO}factor", state="visible", timeout=15_000)
     assert page.locator(f"{TODO}enabled-visible-checkbox").is_checked()
     assert number(page, f"{TODO}factor") == 3.5
@@ -112,7 +114,7 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     assert page.locator(f"{TODO}method input").first.input_value() == "area"
     assert not page.locator(f"{TODO}grid").is_visible()
     page.locator("#txt2img_generate").click()
-    playwright.expect(page.locator("#html_info_txt2img")).to_contain_text("ToDo factor: 3.5", timeout=120_000)
+    playwright.expect(page.locator("#html_info_txt2img").first).to_contain_text("ToDo factor: 3.5", timeout=120_000)
     page.locator("#txt2img_send_to_img2img").click()
     other = TODO.replace("txt2img", "img2img")
     page.wait_for_selector(f"{other}factor", state="visible", timeout=15_000)

@@ -18,9 +18,11 @@ from todo.webui.request import ENABLED
 ROWS = (
     ("mode", "grid"),
     ("factor", "deep_factor"),
-    ("max_downsample", "method", "phase"),
-    ("start", "end", "taper"),
-    ("passes", "hires_factor"),
+    ("max_downsample", "method"),
+    ("phase",),
+    ("start", "end"),
+    ("taper", "passes"),
+    ("hires_factor",),
 )
 
 
@@ -82,4 +84,4 @@ def _show_mode(controls: dict[str, Any]) -> None:
 def _live_line(elem_id: Callable[[str], str], tab: str) -> str:
     """An empty line with what the browser's script needs to fill it: the tab, and the id of each knob's control."""
     ids = html.escape(json.dumps({name: elem_id(name) for name in KNOBS}))
-    return f'<div class="todo-live" data-tab="{tab}" data-knobs="{ids}"></div>'
+    return f'<div class="todo-live" style="padding: 0.5em 0" data-tab="{tab}" data-knobs="{ids}"></div>'
