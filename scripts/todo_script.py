@@ -41,5 +41,5 @@ class ToDo(scripts.Script):
 log.set_up(host.log_level())
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.register)
-script_callbacks.on_cfg_denoiser(lambda params: generation.step(params.denoiser))
+script_callbacks.on_cfg_denoiser(generation.step)
 script_callbacks.on_script_unloaded(generation.remove_all)

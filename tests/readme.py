@@ -1,4 +1,4 @@
-"""Writes the README's table of knobs from Settings: `python -m tests.readme`."""
+"""The README's parts that come from the code. `python -m tests.readme` writes the table of knobs from Settings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def knob_table() -> str:
     """The table in Markdown, one row a knob, in the order of the page."""
     lines = ["| name | on the page | allowed | default | |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *map(_row, KNOBS.values())]) + "\n"
+
+
+def api_example(url: str) -> str:
+    """The README's Python example of the API, for a WebUI at `url`."""
+    example = README.read_text(encoding="utf8").split("<!-- example: executed by the tests -->\n```python\n")[1]
+    return example.split("```")[0].replace("http://127.0.0.1:7860", url)
 
 
 def _row(knob: Knob) -> str:

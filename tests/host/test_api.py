@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import todo
-from tests.host.webui import SMALL, WebUI
+from tests.host.webui import WebUI
+from tests.readme import api_example
 
 BAD_PAYLOADS: list[tuple[list[Any], str]] = [
     ([{"factr": 2}], "factor"),
@@ -152,5 +155,10 @@ def axis_labels(webui: WebUI) -> list[str]:
     return plot["args"][0]["choices"]
 
 
-def test_small_payload_is_what_the_tests_say() -> None:
-    assert SMALL["width"] == SMALL["height"] == 256
+def test_example_of_the_readme(webui: WebUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = api_example(webui.url).replace("1024", "256").replace('"prompt":', '"steps": 2, "prompt":')
+    exec(small, {})
+    picture = Image.open(tmp_path / "lighthouse.png")
+    assert picture.size == (256, 256)
+    assert "ToDo: manual" in picture.info["parameters"]

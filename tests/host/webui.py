@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -35,6 +36,10 @@ class WebUI:
         self.url = url.rstrip("/")
         self.http = httpx.Client(base_url=self.url, timeout=600)
 
+    @cached_property
+    def is_forge(self) -> bool:
+        return "forge_preset" in self.get("/sdapi/v1/options").json()
+
     def txt2img(self, todo: list[Any] | None = None, **payload: Any) -> Picture:
         return self._generate("txt2img", todo, payload)
 
@@ -46,6 +51,8 @@ class WebUI:
 
     def post(self, route: str, todo: list[Any] | None = None, **payload: Any) -> httpx.Response:
         payload = {**SMALL, **payload}
+        if self.is_forge and payload.get("enable_hr"):
+            payload["hr_additional_modules"] = ["Use same choices"]  # Forge fails on hires fix without it
         if todo is not None:
             payload["alwayson_scripts"] = {"todo": {"args": todo}}
         return self.http.post(f"/sdapi/v1/{route}", json=payload)

@@ -50,7 +50,8 @@ def address(browser, tmp_path_factory):
         _wait_for(f"http://127.0.0.1:{port}/todo/v1/schema", server, log)
         yield f"http://127.0.0.1:{port}/"
     finally:
-        server.terminate()
+        # Asked to end, it would first wait for the browser to close its connections.
+        server.kill()
         server.wait()
 
 

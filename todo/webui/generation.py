@@ -95,9 +95,10 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         p.extra_generation_params.update(infotext.write(settings))
 
 
-def step(denoiser: Any) -> None:
+def step(params: Any) -> None:
     """Before a denoiser call: the generation it belongs to gets its patch, one without ToDo a plain model."""
-    generation = getattr(denoiser.p, STATE, None)
+    denoiser = host.denoiser(params)
+    generation = getattr(denoiser.p, STATE, None) if denoiser else None
     if generation:
         generation.step(denoiser)
     else:

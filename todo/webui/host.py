@@ -5,6 +5,7 @@ Nothing here loads a model: `shared.sd_model` would, `model_data` does not.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from modules import sd_models, shared
@@ -35,6 +36,22 @@ def family(model: Any) -> str | None:
 def checkpoint(model: Any) -> str:
     """The model's title, as the host's menu shows it."""
     return str(model.sd_checkpoint_info.title)
+
+
+def denoiser(params: Any) -> Any:
+    """The host's denoiser that makes the call announced by `params`, with its `p`, `step` and `total_steps`; None
+    where it cannot be found."""
+    given = getattr(params, "denoiser", None)
+    if given is not None:
+        return given
+    # WebUI 1.6 and 1.7 do not pass it on; but it is what makes the call.
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if hasattr(caller, "total_steps") and getattr(caller, "p", None) is not None:
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def interrupted() -> bool:
