@@ -28,14 +28,19 @@ unit: $(VENV)/.test
 clean:
 	rm -rf $(VENV) artifacts
 
-# The real ldm package comes without its dependencies, which pin versions of 2022.
-$(VENV)/.demo: requirements/demo.txt requirements/lock.txt
+# The real ldm package comes without its dependencies, which pin versions of 2022; pip would complain about that
+# whenever something is installed after it.
+define set_up
 	@echo "Setting up $(VENV) (some minutes the first time) ..."
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements/demo.txt -c requirements/lock.txt
+	$(PIP) -r $(1) -c requirements/lock.txt
 	$(PIP) --no-deps stable-diffusion-sdkit==2.1.5
-	touch $@
+endef
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.demo
-	$(PIP) -r requirements/test.txt -c requirements/lock.txt
-	touch $@
+$(VENV)/.demo: requirements/demo.txt requirements/lock.txt
+	$(call set_up,requirements/demo.txt)
+	touch $(VENV)/.demo
+
+$(VENV)/.test: requirements/demo.txt requirements/test.txt requirements/lock.txt
+	$(call set_up,requirements/test.txt)
+	touch $(VENV)/.demo $(VENV)/.test

@@ -48,13 +48,12 @@
         return lastSizeIn("#txtimg_hr_finalres");
     }
 
-    function knobsOf(line) {
-        const knobs = {};
-        for (const [name, id] of Object.entries(JSON.parse(line.dataset.knobs))) {
+    // A menu's box holds whatever the user is typing; until it is one of the choices, the last one counts.
+    function readKnobs(knobs, values) {
+        for (const [name, {id, choices}] of Object.entries(knobs)) {
             const value = valueOf(id);
-            if (value !== undefined) knobs[name] = value;
+            if (value !== undefined && (choices.length === 0 || choices.includes(value))) values[name] = value;
         }
-        return knobs;
     }
 
     function checkpointChosen() {
@@ -63,9 +62,7 @@
     }
 
     // A line's questions to the host: one for each pass.
-    function questions(line) {
-        const tab = line.dataset.tab;
-        const knobs = knobsOf(line);
+    function questions(tab, knobs) {
         const passes = [{...firstSize(tab), ...knobs}];
         const hires = hiresSize(tab);
         if (hires !== null) passes.push({...hires, hires: "true", ...knobs});
@@ -91,7 +88,7 @@
             answer.parts.forEach(([label, figures], part) => {
                 if (part > 0) addText(pass, " · ");
                 addText(pass, label);
-                addText(pass, " " + figures);
+                if (figures !== "") addText(pass, " " + figures);
             });
             line.append(pass);
         });
@@ -105,6 +102,8 @@
     }
 
     function watch(line) {
+        const knobs = JSON.parse(line.dataset.knobs);
+        const values = {};
         let shown = null; // the questions that the line answers
         let asking = false;
         let askAgain = 0; // when, and how many times, to ask once more although nothing has changed
@@ -112,7 +111,8 @@
 
         async function update() {
             if (asking || !isShown(line)) return;
-            const asked = questions(line);
+            readKnobs(knobs, values);
+            const asked = questions(line.dataset.tab, values);
             const key = JSON.stringify([asked, checkpointChosen()]);
             const due = timesLeft > 0 && Date.now() >= askAgain;
             if (key === shown && !due) return;

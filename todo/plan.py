@@ -53,7 +53,8 @@ class Plan:
     """What ToDo does at a size, in a step in which it is on.
 
     `attention` is the work of self-attention's query-key and weight-value products, `unet` that of the whole UNet.
-    `note` says why nothing is downsampled; it is empty where something is.
+    `window` is the share of the pass's steps between which ToDo is on. `note` says why nothing is downsampled; it is
+    empty where something is.
     """
 
     width: int
@@ -62,6 +63,7 @@ class Plan:
     levels: tuple[LevelPlan, ...]
     attention: Work
     unet: Work
+    window: tuple[float, float]
     note: str
 
     def parts(self) -> list[tuple[str, str]]:
@@ -69,10 +71,13 @@ class Plan:
         if self.note:
             return [(self.note, "")]
         changed = [level for level in self.levels if level.kept < level.tokens]
+        start, end = self.window
+        steps = [] if self.window == (0, 1) else [("steps", f"{100 * start:g}–{100 * end:g} %")]
         return [
             ("keys/values", ", ".join(f"{level.tokens} → {level.kept} ({_share(level)})" for level in changed)),
             ("self-attention work", percent(self.attention.change)),
             ("UNet work", percent(self.unet.change)),
+            *steps,
         ]
 
     def summary(self) -> str:
@@ -119,6 +124,7 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
         levels=tuple(levels),
         attention=Work(attention_work(layout, latent, {}), attention_work(layout, latent, kept)),
         unet=Work(unet_work(layout, latent, {}), unet_work(layout, latent, kept)),
+        window=(settings.start, settings.end),
         note=_note(reasons),
     )
 

@@ -97,13 +97,16 @@ class Knob:
         return schema
 
     def _error(self, value: Any) -> SettingsError:
-        try:
-            shown = repr(value)
-        except ValueError:  # Python prints no whole number of more than 4300 digits
-            shown = f"a number of type {type(value).__name__}"
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
-        return SettingsError(self.name, f"{self.name}: {shown} is not allowed; it must be {self.allowed}")
+        return SettingsError(self.name, f"{self.name}: {_shown(value)} is not allowed; it must be {self.allowed}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a message: printable, and not too long."""
+    try:
+        shown = repr(value)
+    except ValueError:  # Python prints no whole number of more than 4300 digits
+        shown = f"a number of type {type(value).__name__}"
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _to_bool(value: Any) -> bool:
@@ -268,8 +271,10 @@ class Settings:
 
 def unknown_name(name: Any, known: Any) -> SettingsError:
     """The error for a name that is not among `known`, naming the nearest right one."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0)
-    return SettingsError(str(name), f"{str(name)[:80]}: there is no such setting; did you mean {near[0]}?")
+    text = str(name)[:80]
+    near = difflib.get_close_matches(text, list(known), n=1, cutoff=0)
+    # Inside its quotes a name's repr is printable.
+    return SettingsError(text, f"{repr(text)[1:-1]}: there is no such setting; did you mean {near[0]}?")
 
 
 def implied_mode(given: Iterable[str]) -> str:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 LOCAL = "127.0.0.1"
 SECONDS = 8
 IDLE_SECONDS = 0.9
 """More than twice as long as the script waits between two readings of the page."""
+
+
+def missing() -> str:
+    """What these tests need and do not have, in words; '' if all is there."""
+    if find_spec("playwright") is None:
+        return "the page's tests need playwright: pip install playwright"
+    return "" if CHROMIUM else "the page's tests need a Chromium: set CHROMIUM, or have one on PATH"
 
 
 class Tab:

@@ -6,6 +6,13 @@ import json
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+import pytest
+
+from .browser import missing
+
+if missing():
+    pytest.skip(missing(), allow_module_level=True)
+
 ID = "script_txt2img_todo_{}".format
 AUTO = ("grid",)
 MANUAL = ("factor", "deep_factor", "hires_factor")

@@ -6,9 +6,12 @@ own in the middle, and a copy of `p` shares the state of its original.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import Counter, defaultdict
 from typing import Any
+
+from torch.nn import Module
 
 from todo.patch import BlockReport, Patch, apply_patch
 from todo.settings import Settings, SettingsError
@@ -28,54 +31,50 @@ _live: weakref.WeakSet[Patch] = weakref.WeakSet()
 
 
 class Generation:
-    """One generation with ToDo on: its patches, one for each model that it used, and what came of them."""
+    """One generation with ToDo on: the patch on the model it now uses, and what came of that so far."""
 
     def __init__(self, p: Any, settings: Settings):
         self.owner = weakref.ref(p)
         self.settings = settings
-        self.patches: list[Patch] = []
         self.steps = 0
         self.unsupported = ""
-        # A generation that fails never reaches `finish`; its patches go when `p` does, or with the next one.
-        weakref.finalize(p, _remove, self.patches)
+        self._current: list[Patch] = []
+        self._earlier: list[BlockReport] = []
+        # A generation that fails never reaches `finish`; its patch goes when `p` does, or with the next one.
+        weakref.finalize(p, _remove, self._current)
 
     def step(self, denoiser: Any) -> None:
         """Puts the patch on the model now in use, if it is not there, and tells it where sampling stands."""
         self.steps += 1
-        patch = self._patch()
-        if patch:
-            patch.at(denoiser.step, denoiser.total_steps or 0, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
+        try:
+            unet = find_unet(host.unet_owner(host.loaded_model()))
+            patch = self._patch(unet)
+        except UnsupportedModelError as error:
+            remove_all()
+            self.unsupported = f"on this model: {error}"
+            return
+        patch.at(denoiser.step, denoiser.total_steps or 0, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
 
     def report(self) -> list[BlockReport]:
         """What happened so far, over all models."""
-        return [row for patch in self.patches for row in patch.report()]
+        return self._earlier + [row for patch in self._current for row in patch.report()]
 
     def why_no_effect(self) -> str:
         """Why no token was downsampled, to complete 'no effect …'; '' if one was, or nothing was sampled yet."""
-        if self.unsupported:
-            return self.unsupported
         rows = self.report()
         if not self.steps or any(row.downsampled for row in rows):
             return ""
         skips = _skips(rows)
-        return skips.most_common(1)[0][0] if skips else NEVER_CALLED
+        return self.unsupported or (skips.most_common(1)[0][0] if skips else NEVER_CALLED)
 
-    def _patch(self) -> Patch | None:
-        try:
-            unet = find_unet(host.unet_owner(host.loaded_model()))
-            if self.patches and self.patches[-1].attached and self.patches[-1].unet is unet:
-                return self.patches[-1]
+    def _patch(self, unet: Module) -> Patch:
+        if not self._current or self._current[0].unet is not unet or not self._current[0].attached:
             remove_all()
-            patch = apply_patch(unet, self.settings)
-        except UnsupportedModelError as error:
-            remove_all()
-            if not self.unsupported:
-                logger.warning("no effect on this model: %s", error)
-            self.unsupported = f"on this model: {error}"
-            return None
-        self.patches.append(patch)
-        _live.add(patch)
-        return patch
+            # A replaced model must be free to leave the memory.
+            self._earlier = self.report()
+            self._current[:] = [apply_patch(unet, self.settings)]
+            _live.update(self._current)
+        return self._current[0]
 
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
@@ -122,15 +121,14 @@ def finish(p: Any, processed: Any) -> None:
     # A neighbour in mid-run passes a copy: the generation goes on afterwards.
     if not generation or generation.owner() is not p:
         return
-    rows = generation.report()
-    reason = generation.why_no_effect()
-    if not generation.steps and not host.interrupted():
-        reason = NOT_ANNOUNCED
-    if reason:
-        logger.info("no effect %s", reason)
+    interrupted_early = not generation.steps and host.interrupted()
+    reason = generation.why_no_effect() if generation.steps else NOT_ANNOUNCED
+    if reason and not interrupted_early:
+        logger.log(logging.WARNING if generation.unsupported else logging.INFO, "no effect %s", reason)
         processed.comments += f"ToDo: no effect {reason}\n"
-    elif rows:
-        logger.info(_summary(rows))
+    elif generation.steps:
+        refused = f"; no effect {generation.unsupported}" if generation.unsupported else ""
+        logger.info(_summary(generation.report()) + refused)
 
 
 def remove_all() -> None:

@@ -28,8 +28,8 @@ def write(settings: Settings) -> dict[str, str]:
 
 
 def clear(parameters: dict[str, Any]) -> None:
-    """Takes our keys out of a generation's picture parameters, which a plot's pictures share."""
-    for key in (*(knob.infotext for knob in KNOBS.values()), ERROR, EFFECT):
+    """Takes what was asked for out of a generation's picture parameters, which a plot's pictures share."""
+    for key in (*(knob.infotext for knob in KNOBS.values()), ERROR):
         parameters.pop(key, None)
 
 

@@ -39,17 +39,19 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Setting
         if any(KNOBS[name].mode for name in knobs) and "mode" not in knobs:
             knobs["mode"] = implied_mode(knobs)
         values.update(knobs)
-    return Settings.from_dict(values) if enabled else None
+    if not enabled:
+        return None
+    for name in values:
+        if name not in KNOBS:
+            raise unknown_name(name, NAMES)
+    return Settings.from_dict(values)
 
 
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:
     first = arguments[0] if arguments else None
-    if not isinstance(first, Mapping):
-        # A list names every knob, so the mode cannot be told from those named.
-        default = {"mode": KNOBS["mode"].default}
-        return default | {name: value for name, value in zip(NAMES, arguments, strict=False) if value is not None}
-    for name in first:
-        if name not in NAMES:
-            raise unknown_name(name, NAMES)
-    enabled = first.get(ENABLED.name)
-    return {**first, ENABLED.name: True if enabled is None else enabled}
+    if isinstance(first, Mapping):
+        enabled = first.get(ENABLED.name)
+        return {**first, ENABLED.name: True if enabled is None else enabled}
+    # A list names every knob, so the mode cannot be told from those named.
+    default = {"mode": KNOBS["mode"].default}
+    return default | {name: value for name, value in zip(NAMES, arguments, strict=False) if value is not None}

@@ -82,6 +82,7 @@ def _show_mode(controls: dict[str, Any]) -> None:
 
 
 def _live_line(elem_id: Callable[[str], str], tab: str) -> str:
-    """An empty line with what the browser's script needs to fill it: the tab, and the id of each knob's control."""
-    ids = html.escape(json.dumps({name: elem_id(name) for name in KNOBS}))
-    return f'<div class="todo-live" style="padding: 0.5em 0" data-tab="{tab}" data-knobs="{ids}"></div>'
+    """An empty line with what the browser's script needs to fill it: the tab, and where each knob's value is."""
+    where = {name: {"id": elem_id(name), "choices": [str(c) for c in knob.choices]} for name, knob in KNOBS.items()}
+    knobs = html.escape(json.dumps(where))
+    return f'<div class="todo-live" style="padding: 0.5em 0" data-tab="{tab}" data-knobs="{knobs}"></div>'
