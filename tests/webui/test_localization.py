@@ -37,7 +37,7 @@ def live_words(host):
 
     for passes in ("both", "first", "hires"):
         for size in (512, 2048):
-            for end in (0, 1):
+            for end in (0, 0.5, 1):
                 for deep in (1, 2):
                     ask(width=size, height=size, passes=passes, end=end, max_downsample=deep)
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
