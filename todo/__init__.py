@@ -7,7 +7,8 @@
 Source: Smith, Saxena, Saha, IJCAI 2024, arXiv 2402.13573.
 """
 
-from todo.patch import BlockReport, Patch, apply_patch, patched, remove_patch
+from todo.block import BlockReport
+from todo.patch import Patch, apply_patch, patched, remove_patch
 from todo.plan import Plan, plan
 from todo.settings import Settings, SettingsError
 from todo.unet import UnsupportedModelError

@@ -1,194 +1,27 @@
 """Puts ToDo on a model and takes it off again, by hooks on the inputs of the key and value projections.
 
 Hooking these inputs, and nothing around them, leaves every host's attention code as it is and composes with
-whatever else replaces it: a block sees fewer keys and values, and need not know why. What each hook tells:
-
-- the spatial transformer's: the token grid (h, w), exact for any size;
-- attn1's: whether a mask is given, whose length would no longer fit;
-- to_q's: the batch of the queries, which tiling neighbours change, and that a new attention call begins;
-- to_k's: decides, downsamples and counts; to_v's: follows what to_k's decided;
-- the UNet's: the timestep, for a patch that nobody tells where sampling stands.
+whatever else replaces it: a block sees fewer keys and values, and need not know why.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.downsample import downsample, kept_size, release
-from todo.schedule import Moment, factor_at, phase_step, touches
+from todo.block import Block, BlockReport
+from todo.downsample import release
+from todo.schedule import Moment, touches
 from todo.settings import Settings
-from todo.unet import SelfAttention, UnsupportedModelError, find_self_attention, find_unet
-
-# Reasons complete a sentence such as 'left whole …'.
-MASK = "with an attention mask"
-NO_GRID = "without a 2-D grid"
-NO_QUERY = "without queries before the keys"
-OTHER_BATCH = "with keys and queries of different batch (tiled by a neighbour)"
-OTHER_TOKENS = "with tokens that are no whole multiple of the grid (tiled or merged by a neighbour)"
-NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
-BYPASSED = "with the key projection bypassed (fused or replaced by a neighbour)"
+from todo.unet import UnsupportedModelError, find_self_attention, find_unet
 
 _ATTRIBUTE = "_todo_patch"
 _TRAINING_TIMESTEPS = 1000
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """What happened in one self-attention block at one grid.
-
-    `level` is the block's resolution, 1 for the model's finest self-attention. `tokens` and `kept` are keys per
-    grid before and after (the fewest, where a taper changed them); `grid` is (h, w), None where the block was not
-    called. `calls` counts the block's calls, `skips` those of them that were left whole, by reason.
-    """
-
-    name: str
-    level: int
-    grid: tuple[int, int] | None
-    tokens: int
-    kept: int
-    calls: int
-    skips: dict[str, int]
-
-    @property
-    def downsampled(self) -> int:
-        """How many calls were downsampled."""
-        return self.calls - sum(self.skips.values())
-
-
-@dataclass
-class _Tally:
-    calls: int = 0
-    kept: float | None = None
-    skips: Counter[str] = field(default_factory=Counter)
-
-
-class _Block:
-    """The state of one self-attention block between its hooks, and its tally by grid."""
-
-    def __init__(self, where: SelfAttention, patch: Patch):
-        self.where = where
-        self.patch = patch
-        self.grid: tuple[int, int] | None = None
-        self.passages = 0
-        self.tallies: dict[tuple[int, int] | None, _Tally] = {}
-        parameters = list(inspect.signature(where.attention.forward).parameters)
-        self.mask_position = next(
-            (parameters.index(name) for name in ("mask", "attention_mask") if name in parameters), None
-        )
-        self.masked = False
-        self.query_batch: int | None = None
-        self.key_input: Tensor | None = None
-        self.key_output: Tensor | None = None
-        self.key_factor = 1.0
-
-    def hooks(self) -> Iterator[RemovableHandle]:
-        attention: Any = self.where.attention
-        yield attention.register_forward_pre_hook(self.on_attention, with_kwargs=True)
-        yield attention.to_q.register_forward_pre_hook(self.on_query)
-        yield attention.to_k.register_forward_pre_hook(self.on_key)
-        yield attention.to_v.register_forward_pre_hook(self.on_value)
-
-    def on_grid(self, image: Any) -> None:
-        is_image = isinstance(image, Tensor) and image.ndim == 4
-        self.grid = (image.shape[-2], image.shape[-1]) if is_image else None
-        self.passages += 1
-
-    def on_attention(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        mask = kwargs.get("mask", kwargs.get("attention_mask"))
-        if mask is None and self.mask_position is not None and len(args) > self.mask_position:
-            mask = args[self.mask_position]
-        self.masked = mask is not None
-
-    def on_query(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._begin(args[0].shape[0] if args else None)
-
-    def on_key(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        tokens: Any = args[0] if args else None
-        tally = self.tallies.setdefault(self.grid, _Tally())
-        tally.calls += 1
-        reason = self._misfit(tokens)
-        factor = 1.0
-        if not reason and self.grid is not None:
-            factor, reason = factor_at(self.patch.settings, self.where.resolution, self.grid, self.patch.moment)
-        if reason:
-            tally.skips[reason] += 1
-            return None
-        self.key_input, self.key_factor = tokens, factor
-        self.key_output = self._downsample(tokens, factor)
-        tally.kept = min(tally.kept or math.inf, self._kept(factor))
-        return (self.key_output, *args[1:])
-
-    def on_value(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        tokens, key_input, key_output, factor = (
-            args[0] if args else None,
-            self.key_input,
-            self.key_output,
-            self.key_factor,
-        )
-        self._begin(None)
-        # Values alone, as perturbed attention asks for them, stay whole.
-        if key_input is None:
-            return None
-        if tokens is key_input:
-            return (key_output, *args[1:])
-        # A hypernetwork gives keys and values inputs of their own, of one shape.
-        if isinstance(tokens, Tensor) and tokens.shape[:2] == key_input.shape[:2]:
-            return (self._downsample(tokens, factor), *args[1:])
-        return None
-
-    def report(self) -> list[BlockReport]:
-        rows: list[BlockReport] = []
-        bypassed = self.passages - sum(tally.calls for tally in self.tallies.values())
-        for grid, tally in self.tallies.items() or [(None, _Tally())]:
-            tokens = grid[0] * grid[1] if grid else 0
-            skips = dict(tally.skips)
-            calls = tally.calls
-            if bypassed > 0 and not rows:
-                skips[BYPASSED] = bypassed
-                calls += bypassed
-            kept = tokens if tally.kept is None else int(tally.kept)
-            rows.append(BlockReport(self.where.name, self.where.resolution, grid, tokens, kept, calls, skips))
-        return rows
-
-    def _begin(self, query_batch: int | None) -> None:
-        """A new attention call: nothing is known of its keys yet."""
-        self.query_batch = query_batch
-        self.key_input = self.key_output = None
-
-    def _misfit(self, tokens: Any) -> str:
-        """Why keys from `tokens` must be left whole, whatever the settings; '' if they need not."""
-        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
-            return NOT_TOKENS
-        if self.query_batch is None:
-            return NO_QUERY
-        if self.masked:
-            return MASK
-        if self.grid is None:
-            return NO_GRID
-        if tokens.shape[0] != self.query_batch:
-            return OTHER_BATCH
-        if tokens.shape[1] == 0 or tokens.shape[1] % (self.grid[0] * self.grid[1]):
-            return OTHER_TOKENS
-        return ""
-
-    def _kept(self, factor: float) -> int:
-        """Keys that are left of one grid."""
-        return math.prod(kept_size(side, factor) for side in self.grid or ())
-
-    def _downsample(self, tokens: Tensor, factor: float) -> Tensor:
-        assert self.grid is not None
-        settings = self.patch.settings
-        return downsample(tokens, self.grid, factor, settings.method, phase_step(settings, self.patch.moment))
 
 
 class Patch:
@@ -207,7 +40,7 @@ class Patch:
         self._told = False
         self._timestep: float | None = None
         reach = [block for block in find_self_attention(unet) if touches(settings, block.resolution)]
-        self._blocks = [_Block(block, self) for block in reach]
+        self._blocks = [Block(block, settings, lambda: self.moment) for block in reach]
         self._handles = list(self._hooks())
         setattr(unet, _ATTRIBUTE, self)
 
@@ -243,12 +76,8 @@ class Patch:
 
     def _hooks(self) -> Iterator[RemovableHandle]:
         yield self.unet.register_forward_pre_hook(self._on_unet, with_kwargs=True)
-        transformers: dict[nn.Module, list[_Block]] = {}
         for block in self._blocks:
-            transformers.setdefault(block.where.transformer, []).append(block)
             yield from block.hooks()
-        for transformer, blocks in transformers.items():
-            yield transformer.register_forward_pre_hook(_grid_hook(blocks), with_kwargs=True)
 
     def _on_unet(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Follows the timestep of an untold patch: it falls from step to step, and rises where a new run begins.
@@ -314,15 +143,6 @@ def patched(model: Any, settings: Settings) -> Iterator[Patch]:
         yield patch
     finally:
         patch.remove()
-
-
-def _grid_hook(blocks: list[_Block]) -> Any:
-    def on_transformer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        image = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))
-        for block in blocks:
-            block.on_grid(image)
-
-    return on_transformer
 
 
 def _depends_on_time(settings: Settings) -> bool:

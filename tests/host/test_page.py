@@ -78,6 +78,8 @@ def switch_on(page: Any) -> None:
 def test_live_line_follows_the_page(page: Any, dense: list[str]) -> None:
     assert not page.locator(f"{TODO}enabled-visible-checkbox").is_checked()
     switch_on(page)
+    set_number(page, "#txt2img_width", "512")
+    set_number(page, "#txt2img_height", "512")
     live_line(page, "512×512: no effect at this size")
     set_number(page, "#txt2img_width", "1024")
     set_number(page, "#txt2img_height", "1024")

@@ -6,31 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import small_models  # noqa: E402  # the package may be used from its checkout, uninstalled
-
-settings.register_profile("unit", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("unit")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Small tensors compute faster on one thread, and always in the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

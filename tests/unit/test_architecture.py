@@ -12,7 +12,8 @@ import pytest
 FLOORS = [
     ("todo.settings", "todo.downsample", "todo.unet", "todo.families"),
     ("todo.schedule",),
-    ("todo.patch", "todo.plan"),
+    ("todo.block", "todo.plan"),
+    ("todo.patch",),
     ("todo",),
     ("todo.webui",),
     ("todo.bench",),

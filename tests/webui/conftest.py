@@ -7,23 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import torch
-from hypothesis import settings
 from torch import nn
 
 from tests.standin import host as standin
 from tests.unit.small_models import assert_no_hooks
-
-settings.register_profile("webui", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("webui")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch.nn import Module
 
-from todo.patch import BlockReport, Patch, apply_patch
+from todo.block import BlockReport
+from todo.patch import Patch, apply_patch
 from todo.settings import Settings, SettingsError
 from todo.unet import UnsupportedModelError, find_unet
 from todo.webui import host, infotext
