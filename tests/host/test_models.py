@@ -45,4 +45,7 @@ def test_sdxl_acts_at_its_finest_level(webui: WebUI, checkpoints: list[str], den
         pytest.skip("the WebUI has no SDXL checkpoint")
     webui.txt2img([MANUAL], override_settings={"sd_model_checkpoint": sdxl})
     assert {finest_keys(call) for call in made(webui)} == {8 * 8}
+    everywhere = {"mode": "manual", "factor": 5, "deep_factor": 5, "max_downsample": 8}
+    webui.txt2img([everywhere], width=72, height=72, override_settings={"sd_model_checkpoint": sdxl})
+    assert {finest_keys(call) for call in made(webui)} == {1}
     assert webui.txt2img().sha == dense
