@@ -68,4 +68,4 @@ def _grid_factor(side: int, kept: int) -> float:
     """The smallest factor that keeps no more than `kept` of `side`."""
     factor = max(side / kept, 1.0)
     # The quotient may have been rounded down, and would then keep one more.
-    return factor if math.ceil(side / factor) <= max(kept, 1) or factor == 1.0 else math.nextafter(factor, math.inf)
+    return factor if math.ceil(side / factor) <= kept else math.nextafter(factor, math.inf)

@@ -34,7 +34,8 @@ class WebUI:
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
-        self.http = httpx.Client(base_url=self.url, timeout=600)
+        # Forge drops a connection on which a request has failed, so none is used twice.
+        self.http = httpx.Client(base_url=self.url, timeout=600, headers={"Connection": "close"})
 
     @cached_property
     def is_forge(self) -> bool:

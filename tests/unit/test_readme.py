@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import todo
-from tests.readme import BEGIN, END, README, api_example, knob_table
+from tests.readme import GENERATED, README, api_example, generated
 from todo.webui.request import requested
 
 ROOT = README.parent
@@ -43,9 +43,9 @@ def server() -> Iterator[Any]:
         running.shutdown()
 
 
-def test_knob_table_is_up_to_date() -> None:
-    table = README.read_text(encoding="utf8").split(BEGIN)[1].split(END)[0]
-    assert table == knob_table(), "run python -m tests.readme"
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_parts_are_up_to_date(name: str) -> None:
+    assert generated(name) == GENERATED[name](), "run python -m tests.readme"
 
 
 def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
