@@ -20,8 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.host)
-            if not os.environ.get("SD_WEBUI_URL"):
-                item.add_marker(pytest.mark.skip(reason="no running WebUI: SD_WEBUI_URL is not set"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _needs_webui() -> None:
+    if not os.environ.get("SD_WEBUI_URL"):
+        pytest.skip("no running WebUI: SD_WEBUI_URL is not set")
 
 
 @pytest.fixture(scope="session")
