@@ -56,9 +56,16 @@
         }
     }
 
+    // Forge's menu of checkpoints has a label, but no id.
     function checkpointChosen() {
-        const name = valueOf("setting_sd_model_checkpoint") || "";
-        return name.split(" [")[0];
+        const menu = element("#setting_sd_model_checkpoint input, #quicksettings input[aria-label=Checkpoint]");
+        return menu === null ? "" : menu.value.split(" [")[0];
+    }
+
+    // Changes with every picture made, and with it perhaps the model that the host has loaded.
+    function lastPicture(tab) {
+        const information = element(`#html_info_${tab}`);
+        return information === null ? "" : information.textContent;
     }
 
     // A line's questions to the host: one for each pass.
@@ -113,7 +120,7 @@
             if (asking || !isShown(line)) return;
             readKnobs(knobs, values);
             const asked = questions(line.dataset.tab, values);
-            const key = JSON.stringify([asked, checkpointChosen()]);
+            const key = JSON.stringify([asked, checkpointChosen(), lastPicture(line.dataset.tab)]);
             const due = timesLeft > 0 && Date.now() >= askAgain;
             if (key === shown && !due) return;
             timesLeft = key === shown ? timesLeft - 1 : ASK_AGAIN_TIMES;

@@ -67,6 +67,13 @@ def test_numbers_as_strings(webui: WebUI, value: Any) -> None:
     assert webui.txt2img([{"factor": value}]).sha == webui.txt2img([{"mode": "manual"}]).sha
 
 
+@pytest.fixture
+def reads_infotext(webui: WebUI) -> None:
+    if not webui.reads_infotext:
+        pytest.skip("this WebUI's API takes no picture parameters")
+
+
+@pytest.mark.usefixtures("reads_infotext")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -84,10 +91,12 @@ def test_infotext_round_trip(webui: WebUI, dense: list[str], settings: dict[str,
     assert "ToDo" in again["info"]
 
 
+@pytest.mark.usefixtures("reads_infotext")
 def test_infotext_without_todo_leaves_it_off(webui: WebUI, dense: list[str]) -> None:
     assert webui.txt2img(infotext=webui.txt2img().infotext, styles=[]).sha == dense
 
 
+@pytest.mark.usefixtures("reads_infotext")
 def test_infotext_with_a_wrong_value_still_makes_a_picture(webui: WebUI) -> None:
     infotext = webui.txt2img([{"grid": 16}]).infotext.replace("ToDo grid: 16", "ToDo grid: many")
     assert "many" in infotext

@@ -41,6 +41,12 @@ class WebUI:
     def is_forge(self) -> bool:
         return "forge_preset" in self.get("/sdapi/v1/options").json()
 
+    @cached_property
+    def reads_infotext(self) -> bool:
+        """Whether the API takes picture parameters; it does since WebUI 1.8."""
+        schemas = self.get("/openapi.json").json()["components"]["schemas"]
+        return "infotext" in schemas["StableDiffusionProcessingTxt2Img"]["properties"]
+
     def txt2img(self, todo: list[Any] | None = None, **payload: Any) -> Picture:
         return self._generate("txt2img", todo, payload)
 
