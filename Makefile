@@ -3,7 +3,8 @@
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.10 python3 python))
+PYTHON ?= $(shell for each in python3.11 python3.10 python3 python; do \
+	$$each -c "import ensurepip, sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null && echo $$each && break; done)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
@@ -32,6 +33,7 @@ clean:
 # whenever something is installed after it.
 define set_up
 	@echo "Setting up $(VENV) (some minutes the first time) ..."
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer with its venv module is needed (python3-venv on Debian)"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r $(1) -c requirements/lock.txt
 	$(PIP) --no-deps stable-diffusion-sdkit==2.1.5
