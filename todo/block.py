@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.downsample import downsample, kept_size
+from todo.downsample import downsample, kept_tokens
 from todo.schedule import Moment, factor_at, phase_step
 from todo.settings import Settings
 from todo.unet import SelfAttention
@@ -127,8 +127,9 @@ class Block:
         if reason:
             tally.skips[reason] += 1
             return None
+        assert self.grid is not None  # else it would not have fitted
         self.keys = _Keys(tokens, self._downsample(tokens, factor), factor)
-        tally.kept = min(tally.kept or math.inf, self._kept(factor))
+        tally.kept = min(tally.kept or math.inf, kept_tokens(self.grid, factor))
         return (self.keys.kept, *args[1:])
 
     def on_value(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -179,10 +180,6 @@ class Block:
         if tokens.shape[1] == 0 or tokens.shape[1] % (self.grid[0] * self.grid[1]):
             return OTHER_TOKENS
         return ""
-
-    def _kept(self, factor: float) -> int:
-        """Keys that are left of one grid."""
-        return math.prod(kept_size(side, factor) for side in self.grid or ())
 
     def _downsample(self, tokens: Tensor, factor: float) -> Tensor:
         assert self.grid is not None

@@ -26,6 +26,11 @@ def kept_size(side: int, factor: float) -> int:
     return math.ceil(side / factor)
 
 
+def kept_tokens(grid: tuple[int, int], factor: float) -> int:
+    """How many tokens of a `grid` (h, w) are kept at `factor`."""
+    return math.prod(kept_size(side, factor) for side in grid)
+
+
 def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int = 0) -> Tensor:
     """Keys' or values' inputs on a coarser grid.
 

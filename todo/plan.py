@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from todo.downsample import kept_size
+from todo.downsample import kept_tokens
 from todo.families import FAMILIES, Family, attention_work, unet_work
 from todo.schedule import AT_THIS_SIZE, Moment, factor_at, touches
 from todo.settings import Knob, Settings
@@ -130,7 +130,7 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
 
 
 def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, int], factor: float) -> LevelPlan:
-    kept = math.prod(kept_size(side, factor) for side in grid)
+    kept = kept_tokens(grid, factor)
     return LevelPlan(resolution, grid, math.prod(grid), kept, factor, layout.blocks(level))
 
 
