@@ -6,8 +6,9 @@ whatever else replaces it: a block sees fewer keys and values, and need not know
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,31 +19,33 @@ from todo.block import Block, BlockReport
 from todo.downsample import release
 from todo.schedule import Moment, touches
 from todo.settings import Settings
-from todo.unet import UnsupportedModelError, find_self_attention, find_unet
+from todo.unet import SelfAttention, UnsupportedModelError, find_controlnets, find_self_attention, find_unet
 
 _ATTRIBUTE = "_todo_patch"
 _TRAINING_TIMESTEPS = 1000
 
 
 class Patch:
-    """ToDo on one UNet. Made by `apply_patch`; `remove` takes it off for good.
+    """ToDo on one UNet and the ControlNets beside it. Made by `apply_patch`; `remove` takes it off for good.
 
     Attributes:
-        unet: the UNet that carries the hooks.
+        networks: the networks that carry the hooks: the UNet, then the ControlNets.
         settings: what it does.
         moment: where sampling stands.
     """
 
-    def __init__(self, unet: nn.Module, settings: Settings):
-        self.unet = unet
+    def __init__(self, unet: nn.Module, settings: Settings, controlnets: Sequence[nn.Module] = ()):
+        self.networks = (unet, *controlnets)
         self.settings = settings
         self.moment = Moment()
         self._told = False
         self._timestep: float | None = None
-        reach = [block for block in find_self_attention(unet) if touches(settings, block.resolution)]
+        found = [*find_self_attention(unet), *_in_controlnets(controlnets)]
+        reach = [block for block in found if touches(settings, block.resolution)]
         self._blocks = [Block(block, settings, lambda: self.moment) for block in reach]
         self._handles = list(self._hooks())
-        setattr(unet, _ATTRIBUTE, self)
+        for network in self.networks:
+            setattr(network, _ATTRIBUTE, self)
 
     def at(self, step: int, steps: int, hires: bool = False) -> None:
         """Tells where sampling stands; to be called before each step's UNet calls.
@@ -62,24 +65,26 @@ class Patch:
 
     @property
     def attached(self) -> bool:
-        """Whether the UNet carries this patch now."""
-        return getattr(self.unet, _ATTRIBUTE, None) is self
+        """Whether the networks carry this patch now."""
+        return all(getattr(network, _ATTRIBUTE, None) is self for network in self.networks)
 
     def remove(self) -> None:
-        """Takes every hook off. The UNet computes exactly what it did before. Does nothing the second time."""
+        """Takes every hook off. The networks compute exactly what they did before. Does nothing the second time."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         release()
-        if self.attached:
-            delattr(self.unet, _ATTRIBUTE)
+        for network in self.networks:
+            if getattr(network, _ATTRIBUTE, None) is self:
+                delattr(network, _ATTRIBUTE)
 
     def _hooks(self) -> Iterator[RemovableHandle]:
-        yield self.unet.register_forward_pre_hook(self._on_unet, with_kwargs=True)
+        for network in self.networks:
+            yield network.register_forward_pre_hook(self._on_network, with_kwargs=True)
         for block in self._blocks:
             yield from block.hooks()
 
-    def _on_unet(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _on_network(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Follows the timestep of an untold patch: it falls from step to step, and rises where a new run begins.
 
         Reading it waits for the device, so it is read only where it matters.
@@ -89,7 +94,7 @@ class Patch:
         timestep = next((kwargs[name] for name in ("timesteps", "timestep", "t") if name in kwargs), None)
         if timestep is None and len(args) > 1:
             timestep = args[1]
-        if timestep is None:
+        if timestep is None or getattr(timestep, "ndim", 0) > 1:
             return
         now = float(torch.as_tensor(timestep).max())
         if now == self._timestep:
@@ -100,13 +105,15 @@ class Patch:
         self._timestep = now
 
 
-def apply_patch(model: Any, settings: Settings) -> Patch:
+def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Patch:
     """Makes a model's self-attention compute keys and values from a downsampled token grid.
 
     Args:
         model: an ldm, sgm or WebUI model, a diffusers pipeline, or the UNet of any of them. A patch that it has
             already is replaced.
-        settings: what to do.
+        settings: what to do. Unless `settings.controlnet` is false, the ControlNets that the model holds (a diffusers
+            pipeline's, a cldm model's) are patched as well.
+        controlnets: further ControlNets that run beside the UNet, where the model does not hold them.
 
     Returns:
         The patch: tell it by `at` where sampling stands, ask it by `report` what it did. An untold patch takes the
@@ -117,32 +124,45 @@ def apply_patch(model: Any, settings: Settings) -> Patch:
         UnsupportedModelError: the model has no self-attention that can be reached.
     """
     unet = find_unet(model)
-    remove_patch(unet)
-    return Patch(unet, settings)
+    beside = dict.fromkeys([*find_controlnets(model), *controlnets]) if settings.controlnet else ()
+    for network in (unet, *beside):
+        _remove_from(network)
+    return Patch(unet, settings, tuple(beside))
 
 
 def remove_patch(model: Any) -> bool:
     """Takes the patch off a model. Returns whether there was one. The model then computes exactly what it did
     before the patch."""
     try:
-        unet = find_unet(model)
+        return _remove_from(find_unet(model))
     except UnsupportedModelError:
         return False
-    patch = getattr(unet, _ATTRIBUTE, None)
+
+
+@contextmanager
+def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
+    """`apply_patch` for the length of a `with` block."""
+    patch = apply_patch(model, settings, controlnets)
+    try:
+        yield patch
+    finally:
+        patch.remove()
+
+
+def _remove_from(network: nn.Module) -> bool:
+    patch = getattr(network, _ATTRIBUTE, None)
     if patch is None:
         return False
     patch.remove()
     return True
 
 
-@contextmanager
-def patched(model: Any, settings: Settings) -> Iterator[Patch]:
-    """`apply_patch` for the length of a `with` block."""
-    patch = apply_patch(model, settings)
-    try:
-        yield patch
-    finally:
-        patch.remove()
+def _in_controlnets(controlnets: Sequence[nn.Module]) -> Iterator[SelfAttention]:
+    """The blocks of ControlNets, named after them. One whose attention cannot be reached stays as it is."""
+    for index, network in enumerate(controlnets):
+        with suppress(UnsupportedModelError):
+            for block in find_self_attention(network):
+                yield replace(block, name=f"controlnet.{index}.{block.name}")
 
 
 def _depends_on_time(settings: Settings) -> bool:

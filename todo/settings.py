@@ -232,6 +232,11 @@ class Settings:
         "Own ratio at the finest level for the hires pass; 0 is the same as in the first pass, 1 is off.",
         minimum=0, maximum=8, step=0.25, mode="manual", suffix="hires factor",
     )  # fmt: skip
+    controlnet: bool = _knob(
+        bool, True, "ControlNet too",
+        "Also acts in the encoder of an active ControlNet, which is a copy of the UNet's first half.",
+        suffix="controlnet",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         given = {name for name in KNOBS if getattr(self, name) is not None}

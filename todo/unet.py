@@ -45,9 +45,17 @@ def find_unet(model: Any) -> nn.Module:
         if isinstance(candidate, nn.Module) and next(_transformers(candidate), None):
             return candidate
     raise UnsupportedModelError(
-        f"{type(model).__name__} has no UNet whose transformer_blocks have an attn1 with to_q, to_k and to_v "
-        "(looked in .model.diffusion_model, .diffusion_model, .unet and the object itself)"
+        f"{type(model).__name__} has no UNet of the kind of Stable Diffusion 1, 2 or XL: no transformer_blocks with an "
+        "attn1 of to_q, to_k and to_v (looked in .model.diffusion_model, .diffusion_model, .unet and the object itself)"
     )
+
+
+def find_controlnets(model: Any) -> list[nn.Module]:
+    """The ControlNets that a model holds beside its UNet and that have self-attention: a diffusers pipeline's, one
+    or several (`.controlnet`), or a cldm model's (`.control_model`)."""
+    held = [getattr(model, name, None) for name in ("controlnet", "control_model")]
+    networks = [network for holder in held for network in getattr(holder, "nets", [holder])]
+    return [network for network in networks if isinstance(network, nn.Module) and next(_transformers(network), None)]
 
 
 def find_self_attention(unet: nn.Module) -> list[SelfAttention]:

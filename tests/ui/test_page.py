@@ -16,8 +16,8 @@ if missing():
 ID = "script_txt2img_todo_{}".format
 AUTO = ("grid",)
 MANUAL = ("factor", "deep_factor", "hires_factor")
-BOTH = ("mode", "max_downsample", "method", "phase", "start", "end", "taper", "passes")
-DEFAULTS = [False, "auto", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0]
+BOTH = ("mode", "max_downsample", "method", "phase", "start", "end", "taper", "passes", "controlnet")
+DEFAULTS = [False, "auto", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0, True]
 NO_EFFECT = "512×512: no effect at this size"
 SLOW, SD3 = "slow.safetensors", "sd3.safetensors"
 BUSY_SECONDS = 3.0  # after which the script asks again while a checkpoint is being loaded
@@ -72,7 +72,8 @@ def test_what_is_set_is_what_a_generation_gets(tab):
     tab.pick(ID("phase"), "fixed")
     tab.pick(ID("passes"), "first")
     tab.tick(ID("taper"))
-    assert tab.values() == [True, "manual", 56, 2.5, 1.75, 4, "area", "fixed", 0.1, 0.85, True, "first", 3.25]
+    tab.tick(ID("controlnet"))
+    assert tab.values() == [True, "manual", 56, 2.5, 1.75, 4, "area", "fixed", 0.1, 0.85, True, "first", 3.25, False]
     assert tab.until(lambda: tab.asked[-1]["taper"] == "true")
     assert tab.asked[-1]["max_downsample"] == "4"
 
@@ -205,12 +206,12 @@ def test_a_picture_fills_every_control(tab):
     tab.paste(
         "cat\nSteps: 20, Size: 512x512, ToDo: manual, ToDo factor: 3.5, ToDo deep factor: 2.0, ToDo max downsample: 2, "
         "ToDo method: bilinear, ToDo phase: fixed, ToDo start: 0.1, ToDo end: 0.9, ToDo taper: True, "
-        "ToDo passes: hires, ToDo hires factor: 4.0, ToDo grid: 96"
+        "ToDo passes: hires, ToDo hires factor: 4.0, ToDo grid: 96, ToDo controlnet: False"
     )
     assert tab.until(tab.ticked)
     assert tab.until(lambda: tab.knob("factor").is_visible())
     assert not tab.knob("grid").is_visible()
-    assert tab.values() == [True, "manual", 96, 3.5, 2, 2, "bilinear", "fixed", 0.1, 0.9, True, "hires", 4]
+    assert tab.values() == [True, "manual", 96, 3.5, 2, 2, "bilinear", "fixed", 0.1, 0.9, True, "hires", 4, False]
     tab.live_is(lambda text: text == "512×512: no effect in this pass")
     # One with the defaults takes everything back, one without ToDo switches it off.
     tab.paste("cat\nSteps: 20, Size: 512x512, ToDo: auto")

@@ -42,7 +42,9 @@ DEFAULTS = {
     "taper": False,
     "passes": "both",
     "hires_factor": 0.0,
+    "controlnet": True,
 }
+FLAGS = ("taper", "controlnet")
 WHOLE = ("grid", "max_downsample")
 NUMBERS = [*BOUNDS, "max_downsample"]
 numeric = pytest.mark.parametrize("field", NUMBERS)
@@ -51,7 +53,7 @@ numeric = pytest.mark.parametrize("field", NUMBERS)
 def value_of(field: str) -> st.SearchStrategy:
     if field in CHOICES:
         return st.sampled_from(CHOICES[field])
-    if field == "taper":
+    if field in FLAGS:
         return st.booleans()
     low, high = BOUNDS[field]
     return st.integers(low, high) if field in WHOLE else st.floats(low, high)
@@ -76,7 +78,7 @@ def refused(field: str, value) -> str:
 def names_what_is_allowed(field: str, message: str) -> bool:
     if field in CHOICES:
         return all(str(choice) in message for choice in CHOICES[field])
-    if field == "taper":
+    if field in FLAGS:
         return "true" in message and "false" in message
     return all(f" {bound}" in message for bound in BOUNDS[field])
 

@@ -7,7 +7,7 @@ import torch
 from small_models import SD1_BLOCKS, OneLevel, WebUIModel, diffusers_unet, ldm_unet
 from torch import nn
 
-from todo import UnsupportedModelError, apply_patch, remove_patch
+from todo import Settings, UnsupportedModelError, apply_patch, remove_patch
 from todo.unet import find_self_attention, find_unet
 
 
@@ -176,7 +176,7 @@ class Convolutional(nn.Module):
 def test_unsupported(make):
     model = make()
     with pytest.raises(UnsupportedModelError) as caught:
-        apply_patch(model, None)
+        apply_patch(model, Settings())
     assert type(model).__name__ in str(caught.value)
     assert "attention" in str(caught.value) or "attn1" in str(caught.value)
     assert remove_patch(model) is False

@@ -340,7 +340,7 @@ def test_a_model_without_self_attention_is_left_alone(host, transformer):
 def test_a_model_without_self_attention_is_told_once(host, transformer):
     outcome = host.generate(HALF, n_iter=2)
     assert outcome.parameters["ToDo effect"].startswith("none on this model: ")
-    assert outcome.processed.comments.count("ToDo: no effect on this model") == 1
+    assert outcome.processed.comments.count("ToDo has no effect on this model") == 1
     (record,) = host.log.records
     assert record.levelname == "WARNING"
     assert "attn1" in record.getMessage()
@@ -348,7 +348,7 @@ def test_a_model_without_self_attention_is_told_once(host, transformer):
 
 def test_no_effect_at_a_size_is_said_everywhere(host):
     outcome = host.generate({"mode": "auto"})
-    assert outcome.processed.comments == "ToDo: no effect at this size\n"
+    assert outcome.processed.comments == "ToDo has no effect at this size\n"
     assert host.log.at("INFO") == ["no effect at this size"]
     assert all("ToDo effect: none at this size" in infotext for infotext in outcome.processed.infotexts)
     assert torch.equal(outcome.picture, host.generate().picture)
@@ -357,7 +357,7 @@ def test_no_effect_at_a_size_is_said_everywhere(host):
 def test_no_effect_in_the_only_pass_is_said(host):
     outcome = host.generate({**HALF, "passes": "hires"})
     assert outcome.parameters["ToDo effect"] == "none in this pass"
-    assert "no effect in this pass" in outcome.processed.comments
+    assert "ToDo has no effect in this pass" in outcome.processed.comments
 
 
 def test_an_effect_in_one_pass_is_an_effect(host):
@@ -378,7 +378,7 @@ def test_the_effect_of_a_generation_before_is_forgotten(host):
 def test_a_host_that_does_not_announce_its_steps_is_named(host):
     host.script_callbacks.callback_map["cfg_denoiser"] = []
     outcome = host.generate(HALF)
-    assert "no effect on this host" in outcome.processed.comments
+    assert "ToDo has no effect on this host" in outcome.processed.comments
 
 
 # --- a neighbour in the middle

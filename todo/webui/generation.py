@@ -47,9 +47,10 @@ class Generation:
     def step(self, denoiser: Any) -> None:
         """Puts the patch on the model now in use, if it is not there, and tells it where sampling stands."""
         self.steps += 1
+        model = host.loaded_model()
         try:
-            unet = find_unet(host.unet_owner(host.loaded_model()))
-            patch = self._patch(unet)
+            unet = find_unet(host.unet_owner(model))
+            patch = self._patch(unet, host.controlnets(model, denoiser.p) if self.settings.controlnet else [])
         except UnsupportedModelError as error:
             remove_all()
             self.unsupported = f"on this model: {error}"
@@ -68,12 +69,13 @@ class Generation:
         skips = _skips(rows)
         return self.unsupported or (skips.most_common(1)[0][0] if skips else NEVER_CALLED)
 
-    def _patch(self, unet: Module) -> Patch:
-        if not self._current or self._current[0].unet is not unet or not self._current[0].attached:
+    def _patch(self, unet: Module, controlnets: list[Module]) -> Patch:
+        networks = (unet, *controlnets)
+        if not self._current or self._current[0].networks != networks or not self._current[0].attached:
             remove_all()
             # A replaced model must be free to leave the memory.
             self._earlier = self.report()
-            self._current[:] = [apply_patch(unet, self.settings)]
+            self._current[:] = [apply_patch(unet, self.settings, controlnets)]
             _live.update(self._current)
         return self._current[0]
 
@@ -126,7 +128,7 @@ def finish(p: Any, processed: Any) -> None:
     reason = generation.why_no_effect() if generation.steps else NOT_ANNOUNCED
     if reason and not interrupted_early:
         logger.log(logging.WARNING if generation.unsupported else logging.INFO, "no effect %s", reason)
-        processed.comments += f"ToDo: no effect {reason}\n"
+        processed.comments += f"ToDo has no effect {reason}\n"
     elif generation.steps:
         refused = f"; no effect {generation.unsupported}" if generation.unsupported else ""
         logger.info(_summary(generation.report()) + refused)

@@ -6,9 +6,11 @@ Nothing here loads a model: `shared.sd_model` would, `model_data` does not.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from modules import sd_models, shared
+from torch.nn import Module
 
 
 def loaded_model() -> Any:
@@ -23,6 +25,26 @@ def unet_owner(model: Any) -> Any:
     # Forge: modules_forge keeps it beside the engine, shared by all clones of its patcher.
     forge_objects = getattr(model, "forge_objects", None)
     return model if forge_objects is None else forge_objects.unet
+
+
+def controlnets(model: Any, p: Any) -> list[Module]:
+    """The networks of the ControlNets that run beside the model's UNet in this generation."""
+    forge_objects = getattr(model, "forge_objects", None)
+    if forge_objects is None:
+        # The extension sd-webui-controlnet: its script holds what it hooked on the UNet.
+        hooks = [getattr(script, "latest_network", None) for script in getattr(p.scripts, "alwayson_scripts", ())]
+        holders = [unit.control_model for hook in hooks for unit in getattr(hook, "control_params", None) or ()]
+    else:
+        holders = list(_linked(getattr(forge_objects.unet, "controlnet_linked_list", None)))
+    networks = [getattr(holder, "control_model", None) for holder in holders]
+    return list(dict.fromkeys(network for network in networks if isinstance(network, Module)))
+
+
+def _linked(control: Any) -> Iterator[Any]:
+    """The Forge family chains its ControlNets, the last one first."""
+    while control is not None:
+        yield control
+        control = getattr(control, "previous_controlnet", None)
 
 
 def family(model: Any) -> str | None:

@@ -22,7 +22,7 @@ ROWS = (
     ("phase",),
     ("start", "end"),
     ("taper", "passes"),
-    ("hires_factor",),
+    ("hires_factor", "controlnet"),
 )
 
 
