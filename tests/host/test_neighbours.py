@@ -1,4 +1,7 @@
-"""The host's own accelerators beside ToDo: it leaves the blocks that they change, and the picture is theirs."""
+"""Neighbours beside ToDo: either both act, or ToDo leaves blocks to the neighbour and says so.
+
+Whichever it is, the picture must be equal to one made by the probe's reference, which downsamples by other means.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ from typing import Any
 import pytest
 
 from tests.host.calls import active, made
-from tests.host.webui import WebUI
+from tests.host.neighbours import NEIGHBOURS
+from tests.host.neighbours.neighbour import ASIDE, DENSE, Neighbour, Payload
+from tests.host.webui import Picture, WebUI
 
 MANUAL = {"mode": "manual", "factor": 2}
+FIXED = {**MANUAL, "phase": "fixed"}
+PLAIN = ("width", "height", "steps", "cfg_scale", "seed", "sampler_name", "denoising_strength")
+"""What a neighbour's request may set that does not turn it on."""
 OPTIMISATIONS = ("sdp", "sdp-no-mem", "sub-quadratic", "V1", "InvokeAI", "Doggettx", "None")
 
 
@@ -26,6 +34,60 @@ def options(webui: WebUI, **changed: Any) -> Iterator[None]:
         yield
     finally:
         webui.http.post("/sdapi/v1/options", json={name: before[name] for name in changed})
+
+
+@contextmanager
+def reference(webui: WebUI, factor: int) -> Iterator[None]:
+    """The probe's own downsampling of the finest self-attention."""
+    webui.http.post("/todo-probe/reference", params={"factor": factor})
+    try:
+        yield
+    finally:
+        webui.http.post("/todo-probe/reference", params={"factor": 1})
+
+
+@pytest.fixture(scope="module")
+def source(webui: WebUI) -> Picture:
+    """The picture that img2img requests start from."""
+    return webui.txt2img(seed=11)
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=str)
+def test_beside(webui: WebUI, neighbour: Neighbour, dense: list[str], source: Picture) -> None:
+    if neighbour.script and neighbour.script not in webui.scripts:
+        pytest.skip(f"this WebUI has no script {neighbour.script!r}")
+    payload = neighbour.request(webui) if callable(neighbour.request) else neighbour.request
+
+    def picture(todo: list[Any] | None = None, payload: Payload = payload) -> Picture:
+        if not neighbour.from_image:
+            return webui.txt2img(todo, **payload)
+        # The host encodes an image with noise that depends on the generation before: the same one each time, then.
+        webui.txt2img(steps=1)
+        made(webui)
+        return webui.img2img(source.images[0], todo, **payload)
+
+    without = picture(payload={name: payload[name] for name in PLAIN if name in payload})
+    with options(webui, **neighbour.options):
+        alone = picture()
+        made(webui)
+        webui.get("/todo-probe/log")
+        both = picture([FIXED])
+        calls = made(webui)
+        said = "\n".join(webui.get("/todo-probe/log").json())
+        with reference(webui, factor=2):
+            expected = picture()
+        again = picture()
+    made(webui)
+    assert (alone.sha == without.sha) is (neighbour.outcome == DENSE), "whether the neighbour acts"
+    assert calls, "the probe saw no UNet call"
+    assert both.sha == expected.sha
+    assert (both.sha == alone.sha) is (neighbour.outcome == ASIDE)
+    assert ("ToDo effect: none" in both.infotext) is (neighbour.outcome == ASIDE)
+    assert said, "a generation with ToDo logs what was done"
+    assert neighbour.left_whole in said
+    assert ("left whole" in said) is bool(neighbour.left_whole)
+    assert again.sha == alone.sha, "nothing of ToDo is left beside the neighbour"
+    assert webui.txt2img().sha == dense, "nothing of either is left"
 
 
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS)

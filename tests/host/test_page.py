@@ -105,7 +105,7 @@ def test_generation_from_the_page(page: Any, dense: list[str]) -> None:
     information = page.locator("#html_info_txt2img").first
     playwright.expect(information).to_contain_text("ToDo: auto", timeout=120_000)
     playwright.expect(information).to_contain_text("ToDo effect: none at this size")
-    playwright.expect(page.locator("#html_log_txt2img").first).to_contain_text("ToDo: no effect at this size")
+    playwright.expect(page.locator("#html_log_txt2img").first).to_contain_text("ToDo has no effect at this size")
     live_line(page, "256×256: no effect at this size")
 
 

@@ -47,6 +47,12 @@ class WebUI:
         schemas = self.get("/openapi.json").json()["components"]["schemas"]
         return "infotext" in schemas["StableDiffusionProcessingTxt2Img"]["properties"]
 
+    @cached_property
+    def scripts(self) -> set[str]:
+        """Titles of the scripts that the API knows, always-on or selectable, in lower case."""
+        answer = self.get("/sdapi/v1/scripts").json()
+        return {title.lower() for titles in answer.values() for title in titles}
+
     def txt2img(self, todo: list[Any] | None = None, **payload: Any) -> Picture:
         return self._generate("txt2img", todo, payload)
 
@@ -61,7 +67,7 @@ class WebUI:
         if self.is_forge and payload.get("enable_hr"):
             payload["hr_additional_modules"] = ["Use same choices"]  # Forge fails on hires fix without it
         if todo is not None:
-            payload["alwayson_scripts"] = {"todo": {"args": todo}}
+            payload["alwayson_scripts"] = {**payload.get("alwayson_scripts", {}), "todo": {"args": todo}}
         return self.http.post(f"/sdapi/v1/{route}", json=payload)
 
     def get(self, path: str, **query: Any) -> httpx.Response:

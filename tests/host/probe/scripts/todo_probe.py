@@ -8,9 +8,11 @@ the next generation runs, so it does not belong in a host that others use.
     GET  /todo-probe/left    modules of any loaded UNet that carry a hook of ToDo's, or its patch
     POST /todo-probe/fail    the UNet call ?at=N of the next generation raises
     POST /todo-probe/inner   the next generation runs another in its middle, as face detailers do
+    GET  /todo-probe/log     ToDo's log lines since the last question
 """
 
 import gc
+import logging
 from copy import copy
 
 from fastapi import FastAPI
@@ -128,7 +130,26 @@ def inner():
     probe.inner = True
 
 
+class Lines(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+lines = Lines()
+
+
+def log():
+    said, lines.lines = lines.lines, []
+    return said
+
+
 def add_routes(demo, app: FastAPI):
+    logging.getLogger("todo").addHandler(lines)
+    app.get("/todo-probe/log")(log)
     app.get("/todo-probe/calls")(calls)
     app.get("/todo-probe/left")(left)
     app.post("/todo-probe/fail")(fail)
@@ -138,3 +159,4 @@ def add_routes(demo, app: FastAPI):
 script_callbacks.on_app_started(add_routes)
 script_callbacks.on_cfg_denoiser(lambda _params: probe.attach())
 script_callbacks.on_script_unloaded(probe.detach)
+script_callbacks.on_script_unloaded(lambda: logging.getLogger("todo").removeHandler(lines))

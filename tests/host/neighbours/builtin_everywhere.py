@@ -1,0 +1,9 @@
+"""Neighbours that every host has, turned on alike on each."""
+
+from __future__ import annotations
+
+from tests.host.neighbours.neighbour import Neighbour
+
+NEIGHBOURS = [
+    Neighbour("batches", "built in", request={"batch_size": 2, "n_iter": 2}),
+]

@@ -1,0 +1,115 @@
+"""ToDo's arithmetic written a second time, by other means: `forward` replaced on the projections, keys and values cut
+by a slice. It serves the tests as what a picture with ToDo must be equal to, whatever runs beside it.
+
+    POST /todo-probe/reference?factor=2   the finest self-attention of the UNet, and of any ControlNet, computes keys
+                                          and values from every second row and column; factor 1 ends that
+"""
+
+import gc
+
+import torch
+from fastapi import FastAPI
+from modules import script_callbacks, shared
+
+
+def networks():
+    """The UNet in use and every ControlNet in memory."""
+    model = shared.sd_model
+    owner = getattr(model, "forge_objects", None)
+    yield (owner.unet.model if owner else model.model).diffusion_model
+    for thing in gc.get_objects():
+        if type(thing).__name__ == "ControlNet" and isinstance(thing, torch.nn.Module):
+            yield thing
+
+
+def finest(network):
+    """The transformers whose self-attention has the fewest channels, with those attentions."""
+    found = []
+    for module in network.modules():
+        for block in getattr(module, "transformer_blocks", []):
+            if hasattr(getattr(block, "attn1", None), "to_k"):
+                found.append((module, block.attn1))
+    channels = min((attention.to_k.weight.shape[1] for _, attention in found), default=0)
+    return [(transformer, attn) for transformer, attn in found if attn.to_k.weight.shape[1] == channels]
+
+
+class Slicer:
+    """One attention's projections under the reference."""
+
+    def __init__(self, transformer, attention, factor):
+        self.factor = factor
+        self.size = None
+        self.batch = None
+        self.cut = False
+        self.replaced = []
+        self.replace(transformer, self.around_transformer)
+        self.replace(attention.to_q, self.around_query)
+        self.replace(attention.to_k, self.around_key)
+        self.replace(attention.to_v, self.around_value)
+
+    def replace(self, module, around):
+        inner = module.forward
+        had = module.__dict__.get("forward")
+        module.forward = lambda *args, **kwargs: around(inner, *args, **kwargs)
+        self.replaced.append((module, had))
+
+    def restore(self):
+        for module, had in reversed(self.replaced):
+            if had is None:
+                del module.forward
+            else:
+                module.forward = had
+
+    def around_transformer(self, inner, image, *args, **kwargs):
+        self.size = image.shape[2:]
+        return inner(image, *args, **kwargs)
+
+    def around_query(self, inner, tokens):
+        self.batch, self.cut = len(tokens), False
+        return inner(tokens)
+
+    def around_key(self, inner, tokens):
+        height, width = self.size
+        self.cut = len(tokens) == self.batch and tokens.shape[1] % (height * width) == 0
+        return inner(self.slice(tokens) if self.cut else tokens)
+
+    def around_value(self, inner, tokens):
+        cut, self.cut = self.cut, False
+        return inner(self.slice(tokens) if cut else tokens)
+
+    def slice(self, tokens):
+        height, width = self.size
+        grids = tokens.reshape(len(tokens), -1, height, width, tokens.shape[-1])
+        return grids[:, :, :: self.factor, :: self.factor].reshape(len(tokens), -1, tokens.shape[-1])
+
+
+class Reference:
+    def __init__(self):
+        self.factor = 1
+        self.slicers = {}
+
+    def attach(self):
+        if self.factor == 1:
+            return
+        for network in networks():
+            for transformer, attention in finest(network):
+                if attention not in self.slicers:
+                    self.slicers[attention] = Slicer(transformer, attention, self.factor)
+
+    def set(self, factor: int):
+        for slicer in reversed(self.slicers.values()):
+            slicer.restore()
+        self.slicers.clear()
+        self.factor = factor
+
+
+reference = Reference()
+
+
+def add_route(demo, app: FastAPI):
+    app.post("/todo-probe/reference")(reference.set)
+
+
+script_callbacks.on_app_started(add_route)
+script_callbacks.on_cfg_denoiser(lambda _params: reference.attach())
+script_callbacks.on_script_unloaded(lambda: reference.set(1))
