@@ -2,6 +2,7 @@
 
 SD_WEBUI_URL        its address; without it these tests are skipped
 SD_WEBUI_PLAIN_URL  a second one without the extensions, with the same checkpoint (optional)
+SD_WEBUI_RECORD     a JSON file to write what came of each test to (optional)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.recording import Recorder
 from tests.host.webui import WebUI
 
 
@@ -25,6 +27,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own[0].add_marker(pytest.mark.skip(reason=f"no running WebUI ({len(own)} tests): SD_WEBUI_URL is not set"))
         items[:] = [item for item in items if item not in own[1:]]
         config.hook.pytest_deselected(items=own[1:])
+    elif own and (record := os.environ.get("SD_WEBUI_RECORD")):
+        about = WebUI(os.environ["SD_WEBUI_URL"]).get("/todo-probe/about").json()
+        config.pluginmanager.register(Recorder(Path(record), about))
 
 
 @pytest.fixture(scope="session")

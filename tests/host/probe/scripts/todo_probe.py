@@ -5,16 +5,20 @@ the next generation runs, so it does not belong in a host that others use.
 
     GET  /todo-probe/calls   the UNet calls since the last question: latent size, batch, and for each number of
                              queries the numbers of keys that self-attention got
-    GET  /todo-probe/left    modules of any loaded UNet that carry a hook of ToDo's, or its patch
+    GET  /todo-probe/left    modules of any loaded UNet or ControlNet that carry a hook of ToDo's, or its patch
     POST /todo-probe/fail    the UNet call ?at=N of the next generation raises
     POST /todo-probe/inner   the next generation runs another in its middle, as face detailers do
     GET  /todo-probe/log     ToDo's log lines since the last question
+    GET  /todo-probe/about   versions of what runs here
 """
 
 import gc
 import logging
+import platform
 from copy import copy
 
+import gradio
+import torch
 from fastapi import FastAPI
 from modules import processing, script_callbacks, scripts, sd_models, shared
 
@@ -113,6 +117,7 @@ def left():
     gc.collect()  # a failed generation's objects may hang together in a circle
     loaded = getattr(sd_models.model_data, "loaded_sd_models", [])
     modules = [unet()] + [model.model.diffusion_model for model in loaded if hasattr(model, "model")]
+    modules += [it for it in gc.get_objects() if type(it).__name__ == "ControlNet" and isinstance(it, torch.nn.Module)]
     found = []
     for root in modules:
         found += ["patch"] * hasattr(root, "_todo_patch")
@@ -147,9 +152,14 @@ def log():
     return said
 
 
+def about():
+    return {"python": platform.python_version(), "torch": torch.__version__, "gradio": gradio.__version__}
+
+
 def add_routes(demo, app: FastAPI):
     logging.getLogger("todo").addHandler(lines)
     app.get("/todo-probe/log")(log)
+    app.get("/todo-probe/about")(about)
     app.get("/todo-probe/calls")(calls)
     app.get("/todo-probe/left")(left)
     app.post("/todo-probe/fail")(fail)

@@ -1,0 +1,31 @@
+"""Keeps what a run of these tests found in a running WebUI, for docs/compatibility.md."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Recorder:
+    """A pytest plugin: writes to `path` what each test of a session came to."""
+
+    def __init__(self, path: Path, about: dict[str, Any]):
+        self.path = path
+        self.about = about
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name = report.nodeid.rpartition("/")[2]
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.outcomes[name] = report.longrepr[2].replace("Skipped", "skipped")
+        elif report.failed or report.when == "call":
+            # A failure after the test, such as a hook left on the model, is the test's too.
+            self.outcomes[name] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        record = {"date": time.strftime("%Y-%m-%d"), **self.about, "tests": dict(sorted(self.outcomes.items()))}
+        self.path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
