@@ -1,4 +1,5 @@
 # make demo   sets up a virtual environment and shows what ToDo does to the UNet of SD1.5
+# make bench  measures at all sizes against what would be used instead; BENCH="--model sdxl" adds options to the command
 # make test   sets up the same, with the test tools, and runs every check
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
@@ -9,10 +10,13 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo bench test lint types unit clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m todo bench
+
+bench: $(VENV)/.demo
+	$(RUN) -m todo bench --published $(BENCH)
 
 test: lint types unit
 

@@ -1,24 +1,28 @@
-"""The README's parts that come from the code. `python -m tests.readme` writes the tables:
-knobs from Settings, speed from the results of the last published run."""
+"""The parts of the README and of docs/speed.md that come from the code. `python -m tests.readme` writes the tables:
+knobs from Settings, speed and memory from the published results."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from todo.bench.report import settings_label
-from todo.plan import percent
-from todo.settings import KNOBS, Knob, Settings
+from todo.bench import fits
+from todo.bench.growth import Growth
+from todo.bench.methods import DENSE
+from todo.bench.report import where
+from todo.bench.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
+from todo.bench.split import KINDS, MIDDLE, SELF_ATTENTION
+from todo.settings import KNOBS, Knob
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+SPEED = ROOT / "docs" / "speed.md"
+RESULTS = ROOT / "benchmarks" / "results"
 
 
-def generated(name: str) -> str:
-    """What the README now holds between the marks of a generated part."""
-    _, middle, _ = _split(README.read_text(encoding="utf8"), name)
+def generated(document: Path, name: str) -> str:
+    """What a document now holds between the marks of a generated part."""
+    _, middle, _ = _split(document.read_text(encoding="utf8"), name)
     return middle
 
 
@@ -47,43 +51,87 @@ def _row(knob: Knob) -> str:
 
 
 def speed_table() -> str:
-    """The results of the last published run of the bench command, in Markdown."""
-    results = json.loads(RESULTS.read_text(encoding="utf8"))
-    environment = results["environment"]
+    """Speed-ups of the published run on a CPU by method and size, in Markdown."""
+    result = read(RESULTS / "sd1-cpu.json")
+    environment = result.environment
+    rounds = ", ".join(f"{size.rounds} at {size.label}" for size in result.sizes)
+    head = ["", *(size.label for size in result.sizes)]
     lines = [
-        f"torch {environment['torch']}, {environment['device']}, {environment['threads']} threads, "
-        f"{environment['dtype']}, {results['rounds']} rounds, {environment['date']}",
+        f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds}",
         "",
-        "| size | settings | keys/values | dense | ToDo | speed-up | UNet work predicted |",
-        "|---|---|---|---|---|---|---|",
+        *_rows([head, ["---"] * len(head), *(_speed_row(result, name) for name in result.methods if name != DENSE)]),
     ]
-    return "\n".join([*lines, *map(_speed_row, results["rows"])]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def _speed_row(row: dict[str, Any]) -> str:
-    kept = ", ".join(f"{level['tokens']} → {level['kept']}" for level in row["counted"] if level["downsampled"])
-    speedup = row["speedup"]
-    cells = (
-        f"{row['width']}×{row['height']}",
-        settings_label(Settings.from_dict(row["settings"])),
-        kept or row["plan"]["note"],
-        f"{row['dense_seconds']['median']:.1f} s",
-        f"{row['todo_seconds']['median']:.1f} s",
-        f"×{speedup['median']:.2f} ({speedup['low']:.2f}–{speedup['high']:.2f})",
-        percent(row["predicted_unet_work_change"]),
-    )
-    return f"| {' | '.join(cells)} |"
+def _speed_row(result: Result, method: str) -> list[str]:
+    return [method, *(_speed_cell(size, size.row(method)) for size in result.sizes)]
 
 
-GENERATED = {"knobs": knob_table, "speed": speed_table}
+def _speed_cell(size: SizeResult, row: Row | None) -> str:
+    if row is None:
+        return ""
+    speedup, share = size.speedup(row), size.limit_share(row)
+    if row.note or speedup is None:
+        return row.note
+    spread = "" if size.rounds == 1 else f" ({speedup.low:.2f}–{speedup.high:.2f})"
+    return f"×{speedup.median:.2f}{spread}" + (f" · {share.median:.0%}" if share else "")
+
+
+def growth_table() -> str:
+    """By method, the exponent with which self-attention's time grows with the tokens."""
+    result = read(RESULTS / "sd1-cpu.json")
+    laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
+    rows = [
+        [name, *(_exponent(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]
+    ]
+    return "\n".join(_rows([["", *laws], ["---"] * 3, *rows])) + "\n"
+
+
+def _exponent(law: Growth) -> str:
+    return f"{law.exponent:.2f}" + ("" if law.error is None else f" ± {law.error:.2f}")
+
+
+def split_table() -> str:
+    """Seconds of a call by kind of block, self-attention by level, at the size that the text speaks of."""
+    result = read(RESULTS / "sd1-cpu.json")
+    size = next(size for size in result.sizes if size.label == "1024×1024")
+    rows = [(row.method, row.split) for row in size.rows if row.split]
+    kinds = [kind for kind in KINDS if kind != SELF_ATTENTION]
+    head = ["", *(f"self-attention, {level}" for level in _LEVELS.values()), *kinds]
+    cells = [
+        [name, *(f"{split.levels[level]:.2f}" for level in _LEVELS), *(f"{split.kinds[kind]:.2f}" for kind in kinds)]
+        for name, split in rows
+    ]
+    return "\n".join(_rows([head, ["---"] * len(head), *cells])) + "\n"
+
+
+_LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
+
+
+def memory_table(model: str) -> Callable[[], str]:
+    return lambda: fits.table(fits.read(RESULTS / f"{model}-memory.json"))
+
+
+def _rows(lines: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+GENERATED = {
+    (README, "knobs"): knob_table,
+    (README, "speed"): speed_table,
+    (SPEED, "growth"): growth_table,
+    (SPEED, "split"): split_table,
+    (SPEED, "memory sd1"): memory_table("sd1"),
+    (SPEED, "memory sdxl"): memory_table("sdxl"),
+}
+"""What makes each generated part, by document and name."""
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf8")
-    for name, make in GENERATED.items():
-        before, _, after = _split(text, name)
-        text = before + make() + after
-    README.write_text(text, encoding="utf8")
+    for (document, name), make in GENERATED.items():
+        before, _, after = _split(document.read_text(encoding="utf8"), name)
+        document.write_text(before + make() + after, encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from todo.families import FAMILIES
-from todo.plan import LATENT_SCALE, LevelPlan, Plan, Work, plan
+from todo.plan import LevelPlan, Plan, Work, plan
 from todo.settings import KNOBS, Knob, Settings, SettingsError
-
-_SIDE_STEP = LATENT_SCALE * 2 ** (len(FAMILIES["sd1"].multipliers) - 1)
-"""Pixels: what the bench's UNet, which halves the latent at every level but the last, needs a side to be a
-multiple of."""
-
-_BENCH_SIZE = (768, 768)
-_BENCH_SETTINGS = (Settings(), Settings(grid=32, max_downsample=4))
-"""What bench measures unless told otherwise: the defaults, and about as far as one would go for speed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,19 +43,41 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--json", action="store_true", help="print JSON")
     _add_settings(planning)
 
-    described = "Measures a UNet call of SD1.5's architecture with random weights, dense against ToDo."
+    described = "Measures a UNet of random weights, dense, with ToDo, and with what would be picked instead."
     benching = commands.add_parser("bench", help=described, description=described, allow_abbrev=False)
     benching.set_defaults(command=_bench)
-    benching.add_argument(
-        "--size", type=_size, nargs="+", default=[_BENCH_SIZE], metavar="N|WxH",
-        help=f"pictures' sizes in pixels, multiples of {_SIDE_STEP} (default: {_BENCH_SIZE[0]})",
-    )  # fmt: skip
-    benching.add_argument("--rounds", type=_rounds, default=2, metavar="N", help="timed rounds (default: %(default)s)")
-    benching.add_argument(
-        "--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)"
-    )
+    _add_measurement(benching)
     _add_settings(benching)
     return parser
+
+
+def _add_measurement(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("measurement").add_argument
+    add("--model", choices=sorted(FAMILIES), default="sd1", help="whose architecture (default: %(default)s)")
+    add("--size", nargs="+", metavar="N|WxH", help="pictures' sizes in pixels (default: 768)")
+    add("--compare", nargs="+", metavar="METHOD",
+        help="'all', or methods by their names in the table, dense in any case (default: ToDo with the settings given; "
+        "without any, with the defaults and with a grid of 32 at all levels)")  # fmt: skip
+    add("--rounds", type=_whole, metavar="N", help="timed rounds (default: 2 on the CPU, 10 on CUDA)")
+    add("--batch", type=_whole, default=1, metavar="N",
+        help="pictures per call; 2 is one picture with its negative prompt (default: %(default)s)")  # fmt: skip
+    add("--steps", type=_whole, default=0, metavar="N", help="time whole sampling loops of N steps, not single calls")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA where there is one)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float32 on the CPU, float16 on CUDA)")
+    add("--threads", type=_whole, metavar="N",
+        help="torch's threads on the CPU; with 1, processor time is taken, which a busy machine disturbs least",
+    )  # fmt: skip
+    add("--published", action="store_true",
+        help="sizes, methods and rounds of the published results; hours on a CPU")  # fmt: skip
+    add("--memory", type=_whole, metavar="GIB",
+        help="instead of times: the largest square picture that fits into so much memory above weights")  # fmt: skip
+    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
+    add(
+        "--add",
+        action="store_true",
+        help="keep the file's other sizes, where the same was measured on the same machine",
+    )
+    add("--name", default="bench", help="the files' name (default: %(default)s)")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -94,21 +108,9 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in KNOBS if (value := getattr(options, name)) is not None}
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Width and height from 'N' or 'WxH'."""
-    sides: Sequence[Any] = text.partition("x")
-    try:
-        expected = plan(sides[0], sides[2] or sides[0], Settings())
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if expected.width % _SIDE_STEP or expected.height % _SIDE_STEP:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; sides must be multiples of {_SIDE_STEP}")
-    return expected.width, expected.height
-
-
-def _rounds(text: str) -> int:
+def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"rounds: {text!r} is not allowed; it must be a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it must be a whole number from 1")
     return int(text)
 
 
@@ -141,14 +143,24 @@ def _work_text(label: str, work: Work) -> str:
 
 def _bench(options: argparse.Namespace) -> int:
     given = _given(options)
-    settings = [Settings.from_dict(given)] if given else _BENCH_SETTINGS
+    settings = Settings.from_dict(given) if given else None
     try:
-        from todo.bench import report
+        from todo.bench import cases, run
+
+        if options.memory:
+            run.run_fits(options.model, options.batch, options.memory, options.output, options.name)
+            return 0
+        task = cases.task(
+            model=options.model, device=options.device, dtype=options.dtype, sizes=options.size,
+            compare=options.compare, settings=settings, rounds=options.rounds, published=options.published,
+            batch=options.batch, steps=options.steps, threads=options.threads, folder=options.output, name=options.name,
+            add=options.add,
+        )  # fmt: skip
+        result = run.run(task)
     except ModuleNotFoundError as error:
         print(f"todo bench needs the package {error.name!r}; `make demo` installs it", file=sys.stderr)
         return 1
-    result = report.run(list(dict.fromkeys(options.size)), settings, options.rounds, options.output)
-    return 0 if result.identical else 1
+    return 1 if result.identical is False or result.interrupted else 0
 
 
 if __name__ == "__main__":

@@ -137,10 +137,13 @@ def _slice(kept: tuple[int, ...]) -> Axis:
 
 @lru_cache(maxsize=256)
 def _flat_index(grid: tuple[int, int], factor: float, method: str, phase: int, device: torch.device) -> Tensor:
-    """Raster indices of the kept tokens. Kept on the device, so that a step copies nothing there."""
+    """Raster indices of the kept tokens. Kept on the device, so that only a phase's first step copies them there."""
     row, column = phase_order(math.ceil(factor))[phase]
     # A tensor made under inference_mode could not be used in training later.
     with torch.inference_mode(False):
-        rows = torch.tensor(positions(grid[0], factor, row, method), device=device)
-        columns = torch.tensor(positions(grid[1], factor, column, method), device=device)
-        return (rows[:, None] * grid[1] + columns).flatten()
+        rows = torch.tensor(positions(grid[0], factor, row, method), device="cpu")
+        columns = torch.tensor(positions(grid[1], factor, column, method), device="cpu")
+        index = (rows[:, None] * grid[1] + columns).flatten()
+        if device.type == "cuda":
+            index = index.pin_memory()  # else the copy would wait for all that the device has to do
+        return index.to(device, non_blocking=True)

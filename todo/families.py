@@ -26,6 +26,11 @@ class Family:
     residual_blocks: int = 2
 
     @property
+    def halvings(self) -> int:
+        """How often the latent is halved."""
+        return len(self.multipliers) - 1
+
+    @property
     def finest(self) -> int:
         """The first level with self-attention."""
         return next(level for level, depth in enumerate(self.depths) if depth)
@@ -53,7 +58,7 @@ def attention_work(family: Family, latent: tuple[int, int], kept: dict[int, int]
     for level, multiplier in enumerate(family.multipliers):
         tokens = math.prod(family.grid(latent, level))
         work += family.blocks(level) * _products(tokens, kept.get(level, tokens), family.channels * multiplier)
-    last = len(family.multipliers) - 1
+    last = family.halvings
     middle = math.prod(family.grid(latent, last))
     return work + family.middle_depth * _products(middle, middle, family.channels * family.multipliers[last])
 
@@ -71,7 +76,7 @@ class _Walk:
         self.kept = kept
         self.widths = [family.channels * multiplier for multiplier in family.multipliers]
         self.tokens = [math.prod(family.grid(latent, level)) for level in range(len(self.widths))]
-        self.last = len(self.widths) - 1
+        self.last = family.halvings
         self.embedding = 4 * family.channels
         self.skips: list[int] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,27 +96,48 @@ def test_a_wrong_size_is_refused(capsys, value):
     assert "not allowed" in refusal(capsys, "bench", "--size", value)
 
 
-def test_wrong_rounds_are_refused(capsys):
-    assert "rounds: '0' is not allowed; it must be a whole number from 1" in refusal(capsys, "bench", "--rounds", "0")
+@pytest.mark.parametrize("option", ["--rounds", "--batch", "--threads", "--steps", "--memory"])
+def test_wrong_numbers_are_refused(capsys, option):
+    assert "'0' is not allowed; it must be a whole number from 1" in refusal(capsys, "bench", option, "0")
+
+
+def test_an_unknown_method_is_refused(capsys):
+    assert "compare: 'tome' is not allowed" in refusal(capsys, "bench", "--compare", "tome")
 
 
 def test_bench_gets_what_was_asked_for(monkeypatch, tmp_path):
-    report = pytest.importorskip("todo.bench.report")
-    calls = []
+    run = pytest.importorskip("todo.bench.run")
+    from todo.bench import cases, methods
 
-    def run(*arguments):
-        calls.append(arguments)
-        return report.Result(None, 0, (), identical=len(calls) == 1)
+    tasks = []
 
-    monkeypatch.setattr(report, "run", run)
-    asked = ["bench", "--size", "512", "1024x768", "512", "--rounds", "5", "--output", str(tmp_path), "--factor", "3"]
-    assert main(asked) == 0
-    assert calls[0] == ([(512, 512), (1024, 768)], [todo.Settings(factor=3)], 5, tmp_path)
-    # An output that patching changed for good is a failure.
-    assert main(["bench"]) == 1
-    (size,) = calls[1][0]
-    assert not todo.plan(*size, calls[1][1][0]).note
-    assert calls[1][1][0] == todo.Settings()
+    def measured(task):
+        tasks.append(task)
+        return SimpleNamespace(identical=len(tasks) == 1, interrupted=False)
+
+    monkeypatch.setattr(run, "run", measured)
+    asked = ["--model", "sd2", "--size", "512", "1024x768", "--rounds", "5", "--batch", "2", "--device", "cpu"]
+    asked += ["--dtype", "bfloat16", "--threads", "1", "--output", str(tmp_path), "--name", "mine", "--factor", "3"]
+    assert main(["bench", *asked]) == 0
+    wanted = (methods.METHODS["dense"], methods.todo_method(todo.Settings(factor=3)))
+    listed = tuple(cases.Case(size, wanted, 5) for size in ((512, 512), (1024, 768)))
+    made = tasks[0]
+    assert [(case.size, [each.name for each in case.methods], case.rounds) for case in made.cases] == [
+        (case.size, [each.name for each in case.methods], case.rounds) for case in listed
+    ]
+    assert (made.model, made.dtype, made.batch, made.threads) == ("sd2", "bfloat16", 2, 1)
+    assert (made.folder, made.name) == (tmp_path, "mine")
+    # An output that a method changed for good is a failure.
+    assert main(["bench", "--device", "cpu"]) == 1
+
+
+def test_memory_is_worked_out(monkeypatch, tmp_path):
+    run = pytest.importorskip("todo.bench.run")
+    asked = []
+    monkeypatch.setattr(run, "run_fits", lambda *arguments: asked.append(arguments))
+    arguments = ["bench", "--memory", "8", "--batch", "2", "--model", "sdxl", "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert asked == [("sdxl", 2, 8, tmp_path, "bench")]
 
 
 def test_plan_needs_only_torch_and_einops(root):

@@ -43,9 +43,9 @@ def server() -> Iterator[Any]:
         running.shutdown()
 
 
-@pytest.mark.parametrize("name", GENERATED)
-def test_generated_parts_are_up_to_date(name: str) -> None:
-    assert generated(name) == GENERATED[name](), "run python -m tests.readme"
+@pytest.mark.parametrize(("document", "name"), GENERATED, ids=lambda part: getattr(part, "name", part))
+def test_generated_parts_are_up_to_date(document: Path, name: str) -> None:
+    assert generated(document, name) == GENERATED[document, name](), "run python -m tests.readme"
 
 
 def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,206 +1,204 @@
-"""The measurement: time of one UNet call, dense against ToDo, in turns, so that a slow spell of the machine hits
-both."""
+"""The measurement: time of a UNet call by every method in turn, so that a slow spell of the machine hits all alike."""
 
 from __future__ import annotations
 
-import datetime
 import math
-import statistics
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from todo import BlockReport, Plan, Settings, patched, plan
-from todo.bench.models import LAYOUT
+from todo import BlockReport, Patch, plan
+from todo.bench.cases import Case, Task
+from todo.bench.environment import now
+from todo.bench.memory import Shadow, cuda_peak
+from todo.bench.methods import DENSE, Method, Picture
+from todo.bench.models import call, inputs
+from todo.bench.results import OUT_OF_MEMORY, Counted, Row, SizeResult
+from todo.bench.sampling import sample
+from todo.bench.split import Split, watched
+from todo.families import FAMILIES, unet_work
 from todo.plan import LATENT_SCALE
 
 _STEPS = 1000
-"""Steps of the pretended run: so many that all rounds lie at the beginning of the settings' step window, where
-the plan looks, while the phase turns from round to round."""
+"""Steps of the pretended run where single calls are timed: so many that all rounds lie at the beginning of the
+settings' step window, where the plan looks, while the phase turns from round to round."""
 
-_SEED = 1
-_TEXT_TOKENS = 77
+_WARM_UPS = {"cpu": 0, "cuda": 3}
+"""Calls of each method before its rounds. On CUDA the first ones load kernels and fill the allocator."""
 
-Inputs = tuple[Tensor, Tensor, Tensor]
-"""What the UNet is called with: latent (1, 4, h, w), timesteps (1,) and context (1, 77, channels)."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Where and on what was measured. `parameters` counts the model's."""
-
-    date: str
-    torch: str
-    device: str
-    threads: int
-    dtype: str
-    parameters: int
+_Found = TypeVar("_Found")
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A figure's median over the rounds, with its lowest and highest."""
+def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
+    """Measures each of the task's cases: every method is warmed up and then timed in rounds. Each round begins with
+    another method than the one before. The split of a method's time is taken in its last warm-up call, or in its first
+    round where there is none: on the CPU, where taking it costs nothing that would show.
 
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the patch reports of a level that was touched: keys per grid (h, w) before and after, calls of its
-    self-attention in all rounds, and how many of them were downsampled."""
-
-    level: int
-    grid: tuple[int, int]
-    tokens: int
-    kept: int
-    calls: int
-    downsampled: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One size with one group of settings: the prediction, what the patch counted, and seconds by round."""
-
-    settings: Settings
-    plan: Plan
-    counted: tuple[Counted, ...]
-    dense_seconds: tuple[float, ...]
-    todo_seconds: tuple[float, ...]
-
-    @property
-    def speedup(self) -> Spread:
-        """Dense over ToDo, round by round."""
-        pairs = zip(self.dense_seconds, self.todo_seconds, strict=True)
-        return Spread.of([dense / todo for dense, todo in pairs])
-
-    @property
-    def time_change(self) -> float:
-        """Relative change of the time at the median speed-up: -0.3 for 30 % less."""
-        return 1 / self.speedup.median - 1
-
-
-@dataclass(frozen=True)
-class Result:
-    """The whole measurement. `identical` tells whether every dense output after a patch was taken off had the same
-    bits as before the first one was put on."""
-
-    environment: Environment
-    rounds: int
-    rows: tuple[Row, ...]
-    identical: bool
-
-
-def describe(unet: nn.Module) -> Environment:
-    """The environment of a UNet."""
-    parameter = next(unet.parameters())
-    device = parameter.device.type
-    if device == "cuda":
-        device = f"{device} ({torch.cuda.get_device_name(parameter.device)})"
-    return Environment(
-        date=datetime.date.today().isoformat(),
-        torch=torch.__version__,
-        device=device,
-        threads=torch.get_num_threads(),
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        parameters=sum(each.numel() for each in unet.parameters()),
-    )
-
-
-def measure(unet: nn.Module, sizes: Sequence[tuple[int, int]], settings: Sequence[Settings], rounds: int) -> Result:
-    """Times the UNet at each size, dense and with each of `settings` in turn, `rounds` times after a warm-up.
-
-    Args:
-        unet: from `build_unet`.
-        sizes: pictures' (width, height) in pixels, multiples of 64.
+    Yields:
+        One result a size, as soon as it is there; at a keyboard interrupt the present size's, as far as it got.
 
     Raises:
         RuntimeError: the patch counted no downsampled call where the plan predicts some.
     """
-    rows: list[Row] = []
-    identical = True
-    with tqdm(total=len(sizes) * (1 + rounds) * (1 + len(settings)), unit="call") as bar:
-        timer = _Timer(unet, bar)
-        pictures = [_inputs(unet, size) for size in sizes]
-        # These also warm up. They come before the first patch, so that they show the untouched model.
-        references = [timer.call(picture)[1] for picture in pictures]
-        for size, picture, reference in zip(sizes, pictures, references, strict=True):
-            runs = [_Run(each, plan(*size, each)) for each in settings]
-            for run in runs:
-                run.call(timer, picture, 0)
-            dense = []
-            for step in range(rounds):
-                seconds, output = timer.call(picture)
-                dense.append(seconds)
-                identical = identical and torch.equal(output, reference)
-                for run in runs:
-                    run.record(*run.call(timer, picture, step))
-            rows += [run.row(dense) for run in runs]
-    return Result(describe(unet), rounds, tuple(rows), identical)
+    device = next(unet.parameters()).device
+    shadow = Shadow(unet, task.model) if device.type == "cpu" else None
+    calls = {case: len(case.methods) * (_WARM_UPS[device.type] + case.rounds * _calls(task)) for case in task.cases}
+    work = sum(number * _dense_work(task, case) for case, number in calls.items())
+    with tqdm(total=work, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}") as bar:
+        # Whatever the first call of all sets up is not to count as any method's.
+        call(unet, inputs(unet, task.model, (64, 64), task.batch))
+        for case in task.cases:
+            size = _Size(unet, task, case, bar, shadow)
+            try:
+                size.run()
+            except KeyboardInterrupt:
+                if size.seen:
+                    yield size.result()
+                raise
+            yield size.result()
 
 
-class _Timer:
-    """Calls the UNet, timed, and moves the progress bar on."""
+def rotated(methods: Sequence[_Found], number: int) -> list[_Found]:
+    """The order of a round: each begins with the next method, so that none always follows the same idle spell."""
+    start = number % len(methods)
+    return [*methods[start:], *methods[:start]]
 
-    def __init__(self, unet: nn.Module, bar: Any):
-        self.unet = unet
-        self.bar = bar
+
+class _Run:
+    """One method at one size, while it is measured."""
+
+    def __init__(self, method: Method, picture: Picture, rounds: int):
+        self.method = method
+        self.seconds: list[float | None] = [None] * rounds
+        self.out_of_memory = False
+        self.reports: list[BlockReport] = []
+        self.peak: int | None = None
+        self.split: Split | None = None
+        self.settings = method.settings(picture) if method.settings else None
+        self.plan = plan(*picture.size, self.settings, picture.family) if self.settings else None
+
+    def at(self, patch: Patch | None, number: int) -> None:
+        """Tells where a single call stands: at the beginning of the step window, and as many steps on as rounds."""
+        if patch and self.settings:
+            patch.at(math.ceil(self.settings.start * _STEPS) + number, _STEPS)
+
+    def check(self) -> None:
+        if self.plan and not self.plan.note and not any(block.downsampled for block in self.reports):
+            reasons = sorted({reason for block in self.reports for reason in block.skips})
+            raise RuntimeError(f"{self.plan.summary()} was predicted, but nothing was downsampled: {reasons}")
+
+    def row(self) -> Row:
+        note = self.plan.note if self.plan else ""
+        return Row(
+            method=self.method.name,
+            seconds=tuple(self.seconds),
+            note=OUT_OF_MEMORY if self.out_of_memory else note,
+            settings=self.settings,
+            counted=_count(self.reports),
+            predicted_work_change=self.plan.unet.change if self.plan else None,
+            peak_bytes=self.peak,
+            split=self.split,
+        )
+
+
+class _Size:
+    """All methods at one size, while they are measured."""
+
+    def __init__(self, unet: nn.Module, task: Task, case: Case, bar: Any, shadow: Shadow | None):
+        self.unet, self.task, self.case, self.bar, self.shadow = unet, task, case, bar, shadow
+        self.picture = Picture(*case.size, task.model)
         self.device = next(unet.parameters()).device
+        self.now = now(self.device)
+        self.given = inputs(unet, task.model, case.size, task.batch)
+        self.runs = [_Run(method, self.picture, case.rounds) for method in case.methods]
+        self.reference: Tensor | None = None
+        self.identical: bool | None = None
 
-    def call(self, inputs: Inputs) -> tuple[float, Tensor]:
-        """Seconds of one call, and its output."""
-        # On CUDA hosts run the float16 UNet under autocast; without it ldm's timestep embedding would not fit.
-        on_cuda = self.device.type == "cuda"
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=on_cuda):
-            self._wait()
-            start = time.perf_counter()
-            output = self.unet(*inputs)
-            self._wait()
-            seconds = time.perf_counter() - start
-        self.bar.update()
-        return seconds, output
+    @property
+    def seen(self) -> bool:
+        """Whether anything was measured."""
+        return any(run.split for run in self.runs)
+
+    def run(self) -> None:
+        for run in self.runs:
+            if self.shadow:
+                run.peak = self.shadow.peak(run.method, self.case.size, self.task.batch)
+            else:
+                self._attempt(run, "warm-up", _WARM_UPS[self.device.type], partial(self._warm_up, run))
+        for number in range(self.case.rounds):
+            for run in rotated(self.runs, number):
+                label = f"round {number + 1}/{self.case.rounds}"
+                self._attempt(run, label, _calls(self.task), partial(self._round, run, number))
+
+    def result(self) -> SizeResult:
+        return SizeResult(*self.case.size, tuple(run.row() for run in self.runs), self.identical)
+
+    def _attempt(self, run: _Run, label: str, calls: int, action: Callable[[], None]) -> None:
+        """Runs an action of so many calls. Memory that does not suffice for a method is that method's result, and the
+        others go on."""
+        self.bar.set_description_str(f"{self.picture.width}×{self.picture.height} {run.method.name}, {label}")
+        if not run.out_of_memory:
+            try:
+                action()
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                run.out_of_memory = True
+        # By now the error, and with it what its frames held, is gone.
+        if run.out_of_memory and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.bar.update(calls * _dense_work(self.task, self.case))
+
+    def _warm_up(self, run: _Run) -> None:
+        """Calls that are not timed. The last is watched."""
+        with run.method.on(self.unet, self.picture) as patch:
+            run.at(patch, 0)
+            for _ in range(_WARM_UPS[self.device.type] - 1):
+                call(self.unet, self.given)
+            with watched(self.unet) as watch, cuda_peak(self.device) as peak:
+                call(self.unet, self.given)
+            run.split, run.peak = watch.split(), peak.bytes
+
+    def _round(self, run: _Run, number: int) -> None:
+        """One timed unit. Putting the method on and off is not timed."""
+        with run.method.on(self.unet, self.picture) as patch:
+            run.at(patch, number)
+            with nullcontext() if run.split else watched(self.unet) as watch:
+                self._wait()
+                start = self.now()
+                output = self._unit(patch)
+                self._wait()
+                run.seconds[number] = self.now() - start
+            if watch:
+                run.split = watch.split()
+            if patch:
+                run.reports += patch.report()
+        run.check()
+        self._compare(run, output)
+
+    def _unit(self, patch: Patch | None) -> Tensor:
+        """What is timed: a call, or a whole sampling loop."""
+        if not self.task.steps:
+            return call(self.unet, self.given)
+        return sample(self.unet, self.given, self.task.steps, patch)
+
+    def _compare(self, run: _Run, output: Tensor) -> None:
+        """Dense outputs must stay what the first was, whatever was on the UNet in between."""
+        if run.method.name != DENSE:
+            return
+        if self.reference is None:
+            self.reference = output
+        else:
+            self.identical = self.identical is not False and torch.equal(output, self.reference)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-class _Run:
-    """One size with one group of settings, while it is measured."""
-
-    def __init__(self, settings: Settings, prediction: Plan):
-        self.settings = settings
-        self.plan = prediction
-        self.seconds: list[float] = []
-        self.reports: list[BlockReport] = []
-
-    def call(self, timer: _Timer, inputs: Inputs, step: int) -> tuple[float, list[BlockReport]]:
-        """Seconds of one call with ToDo on, and the patch's report. Putting it on and off is not timed."""
-        first = math.ceil(self.settings.start * _STEPS)
-        with patched(timer.unet, self.settings) as patch:
-            patch.at(first + step, _STEPS)
-            seconds, _ = timer.call(inputs)
-            return seconds, patch.report()
-
-    def record(self, seconds: float, report: list[BlockReport]) -> None:
-        if not self.plan.note and not any(block.downsampled for block in report):
-            reasons = sorted({reason for block in report for reason in block.skips})
-            raise RuntimeError(f"{self.plan.summary()} was predicted, but nothing was downsampled: {reasons}")
-        self.seconds.append(seconds)
-        self.reports += report
-
-    def row(self, dense: Sequence[float]) -> Row:
-        return Row(self.settings, self.plan, _count(self.reports), tuple(dense), tuple(self.seconds))
 
 
 def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
@@ -222,12 +220,18 @@ def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
     )
 
 
-def _inputs(unet: nn.Module, size: tuple[int, int]) -> Inputs:
-    """Noise for a picture of `size` = (width, height) in pixels; the same on every call and device."""
-    parameter = next(unet.parameters())
-    width, height = size
-    generator = torch.Generator().manual_seed(_SEED)
-    latent = torch.randn(1, 4, height // LATENT_SCALE, width // LATENT_SCALE, generator=generator)
-    context = torch.randn(1, _TEXT_TOKENS, LAYOUT.context, generator=generator)
-    timesteps = torch.tensor([500], device=parameter.device)
-    return latent.to(parameter), timesteps, context.to(parameter)
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On the CPU it is a RuntimeError like any other; where the system promises more memory than there is, it ends the
+    # process instead.
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _calls(task: Task) -> int:
+    """UNet calls of a timed unit."""
+    return max(task.steps, 1)
+
+
+def _dense_work(task: Task, case: Case) -> int:
+    """Multiply-accumulates of a dense call, by which the progress bar goes."""
+    width, height = case.size
+    return task.batch * unet_work(FAMILIES[task.model], (height // LATENT_SCALE, width // LATENT_SCALE), {})

@@ -1,0 +1,276 @@
+"""A run of the bench on a narrow UNet: what it counts, writes and promises. How long anything takes is not tested."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from todo import Settings, SettingsError, patched, plan
+from todo.bench import cases, methods, report, results, run, speed
+from todo.bench.growth import fit
+from todo.bench.methods import METHODS, Method, todo_method
+from todo.bench.models import build_unet
+from todo.bench.results import ALL_LEVELS, FINEST, Counted
+from todo.bench.split import KINDS
+
+WIDTH = 32
+ROUNDS = 2
+SIZES = [(256, 128), (128, 128)]
+MANUAL = Settings(mode="manual", factor=3, deep_factor=2, max_downsample=2, method="area")
+AUTO = Settings(grid=16)
+MEASURED = [METHODS["dense"], todo_method(AUTO), todo_method(MANUAL), METHODS["limit"]]
+
+
+def task(sizes=SIZES, measured=MEASURED, rounds=ROUNDS, **rest) -> cases.Task:
+    listed = tuple(cases.Case(size, tuple(measured), rounds) for size in sizes)
+    return cases.Task("sd1", "cpu", "float32", listed, **rest)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return build_unet("sd1", torch.device("cpu"), torch.float32, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A whole run: the result, its folder."""
+    folder = tmp_path_factory.mktemp("bench") / "made" / "here"
+    return run.run(task(folder=folder), WIDTH), folder
+
+
+def test_every_method_is_measured_at_every_size(ran):
+    result, _ = ran
+    assert [(size.width, size.height) for size in result.sizes] == SIZES
+    for size in result.sizes:
+        assert [row.method for row in size.rows] == [method.name for method in MEASURED]
+        assert all(len(row.seconds) == ROUNDS and min(row.seconds) > 0 for row in size.rows)
+        assert all(row.peak_bytes > 0 for row in size.rows)
+    assert not result.interrupted
+    assert result.identical
+
+
+def test_tokens_are_what_the_patch_counted(ran):
+    """Five blocks a level, once a round; levels as SD1.5 has them."""
+    large, small = ran[0].sizes
+    assert large.rows[1].counted == (Counted(1, (16, 32), 512, 8 * 16, 5 * ROUNDS, 5 * ROUNDS),)
+    assert large.rows[2].counted == (
+        Counted(1, (16, 32), 512, 6 * 11, 5 * ROUNDS, 5 * ROUNDS),
+        Counted(2, (8, 16), 128, 4 * 8, 5 * ROUNDS, 5 * ROUNDS),
+    )
+    assert small.rows[1].counted == (Counted(1, (16, 16), 256, 256, 5 * ROUNDS, 0),)
+    assert small.rows[1].note == plan(128, 128, AUTO).note != ""
+
+
+def test_a_split_adds_up_to_the_call(ran):
+    for size in ran[0].sizes:
+        for row in size.rows:
+            assert set(row.split.kinds) == set(KINDS)
+            assert all(seconds > 0 for seconds in row.split.kinds.values())
+            assert row.split.total == pytest.approx(row.seconds[0], rel=0.05)
+            assert set(row.split.levels) == {"1", "2", "4", "middle"}
+            assert sum(row.split.levels.values()) == pytest.approx(row.split.kinds["self-attention"])
+
+
+def test_rounds_begin_with_another_method_each():
+    assert [speed.rotated("abc", number) for number in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
+
+
+def test_ratios_are_taken_round_by_round(ran):
+    for size in ran[0].sizes:
+        dense, row, limit = size.rows[0], size.rows[1], size.rows[-1]
+        for found, above in ((size.speedup(row), dense), (size.limit_share(row), limit)):
+            ratios = [a / b for a, b in zip(above.seconds, row.seconds, strict=True)]
+            assert found.median == pytest.approx(statistics.median(ratios))
+            assert (found.low, found.high) == pytest.approx((min(ratios), max(ratios)))
+        assert size.speedup(dense) is None
+        assert size.limit_share(limit) is None
+
+
+def test_json_is_read_back(ran):
+    result, folder = ran
+    assert results.read(folder / "bench.json") == result
+    written = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+    row = written["sizes"][0]["rows"][1]
+    assert row["settings"] == AUTO.to_dict()
+    assert row["speedup"]["median"] == pytest.approx(result.sizes[0].speedup(result.sizes[0].rows[1]).median)
+    assert written["environment"]["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_goes_on_with_an_earlier_ones_sizes(ran):
+    result, _ = ran
+    begun = replace(result, sizes=(), interrupted=True)
+    assert begun.continuing(result, {(128, 128)}).sizes == result.sizes[:1]
+    with pytest.raises(SettingsError, match="another model, batch, machine or version"):
+        begun.continuing(replace(result, batch=2), set())
+
+
+def test_table_shows_each_row(ran):
+    result, _ = ran
+    lines = report.table(result).splitlines()
+    shown = [line for line in lines if line.startswith(("256×128", "128×128"))]
+    assert len(shown) == len(SIZES) * len(MEASURED)
+    assert "512 → 128" in shown[1]
+    assert f"{result.sizes[0].speedup(result.sizes[0].rows[1]).median:.2f}×" in shown[1]
+    assert "no effect at this size" in shown[5]
+
+
+def test_picture_is_written(ran):
+    with Image.open(ran[1] / "bench.png") as picture:
+        picture.verify()
+        assert picture.format == "PNG"
+        assert min(picture.size) > 500
+
+
+def test_one_size_is_drawn_too(tmp_path):
+    run.run(task(SIZES[1:], MEASURED[:2], 1, folder=tmp_path), WIDTH)
+    with Image.open(tmp_path / "bench.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_whole_sampling_loops_turn_the_phase(tmp_path):
+    result = run.run(task(SIZES[:1], MEASURED[:2], 1, steps=3, folder=tmp_path), WIDTH)
+    assert result.sizes[0].rows[1].counted[0].calls == 5 * 3
+    assert result.identical is None
+
+
+def test_removal_is_checked(unet):
+    class Trace:
+        """A method that leaves something behind."""
+
+        def __init__(self, unet):
+            self.unet = unet
+
+        def __enter__(self):
+            return None
+
+        def __exit__(self, *error):
+            with torch.no_grad():
+                self.unet.out[-1].bias.add_(1)
+
+    with torch.no_grad():
+        bias = unet.out[-1].bias.clone()
+    leaving = Method("leaving a trace", "", lambda unet, picture: Trace(unet))
+    (size,) = speed.measure(unet, task(SIZES[1:], [METHODS["dense"], leaving], 2))
+    assert size.identical is False
+    with torch.no_grad():
+        unet.out[-1].bias.copy_(bias)
+
+
+def test_a_patch_without_effect_is_an_error(unet):
+    promised = Settings(mode="manual")
+    idle = Method("idle", "", lambda unet, picture: patched(unet, Settings(start=1, end=1)), lambda _: promised)
+    with pytest.raises(RuntimeError, match=r"nothing was downsampled: .*outside the step window"):
+        list(speed.measure(unet, task(SIZES[1:], [METHODS["dense"], idle], 1)))
+
+
+def test_the_step_window_and_taper_are_met_at_their_beginning(unet):
+    settings = Settings(grid=16, start=0.55, end=0.6, taper=True)
+    (size,) = speed.measure(unet, task([(256, 256)], [METHODS["dense"], todo_method(settings)], 1))
+    assert size.rows[1].counted[0].kept == 16 * 16
+
+
+def test_memory_that_does_not_suffice_is_a_result(unet):
+    def fail(unet, picture):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    def switch(unet, picture):
+        return patched(unet, Settings()) if not switch.armed else fail(unet, picture)
+
+    switch.armed = False
+    greedy = Method("greedy", "", switch)
+
+    class Armed(speed._Size):
+        def _round(self, made, number):
+            switch.armed = True
+            super()._round(made, number)
+
+    size = Armed(unet, task(), cases.Case(SIZES[1], (METHODS["dense"], greedy), 1), speed.tqdm(disable=True), None)
+    size.shadow = type("NoShadow", (), {"peak": lambda *_: 1})()
+    size.run()
+    assert [row.note for row in size.result().rows] == ["", results.OUT_OF_MEMORY]
+
+
+def test_an_interrupted_run_writes_what_it_had(monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def stop(unet, given):
+        calls.append(given)
+        if len(calls) == 4:  # after the first call of all, dense and one method
+            raise KeyboardInterrupt
+        return original(unet, given)
+
+    original = speed.call
+    monkeypatch.setattr(speed, "call", stop)
+    result = run.run(task(folder=tmp_path), WIDTH)
+    assert result.interrupted
+    assert results.read(tmp_path / "bench.json") == result
+    (size,) = result.sizes
+    assert [row.seconds[0] is not None for row in size.rows] == [True, True, False, False]
+    assert "Interrupted" in capsys.readouterr().out
+
+
+def test_growth_is_the_power_law_through_the_points():
+    tokens = (1024, 4096, 16384)
+    law = fit(tokens, [3e-6 * each**1.5 for each in tokens])
+    assert (law.exponent, law.factor) == pytest.approx((1.5, 3e-6))
+    assert law.error == pytest.approx(0, abs=1e-9)
+    assert fit([1024, 4096], [1, 4]).error is None
+    assert fit([1024, 1024], [1, 4]) is None
+
+
+def test_growth_is_found_by_method_and_level(ran):
+    for level in (FINEST, ALL_LEVELS):
+        assert list(ran[0].growth(level)) == [method.name for method in MEASURED]
+
+
+def ask(**given) -> cases.Task:
+    blank = dict.fromkeys(("dtype", "sizes", "compare", "settings", "rounds"))
+    return cases.task(**{"model": "sd1", "device": "cpu", "published": False, **blank, **given})
+
+
+def test_a_task_without_wishes_is_quick():
+    (case,) = ask().cases
+    assert case.size == (768, 768)
+    assert [method.name for method in case.methods] == ["dense", "ToDo", "ToDo grid 32, max downsample 4"]
+    assert ask().dtype == "float32"
+
+
+def test_a_task_is_what_was_asked_for():
+    made = ask(sizes=["512", "1024x768", "512"], compare=["limit"], settings=Settings(factor=3), rounds=5)
+    assert [case.size for case in made.cases] == [(512, 512), (1024, 768)]
+    assert {case.rounds for case in made.cases} == {5}
+    assert [method.name for method in made.cases[0].methods] == ["dense", "limit", "ToDo mode manual, factor 3.0"]
+    assert [method.name for method in ask(compare=["all"]).cases[0].methods] == list(METHODS)
+
+
+@pytest.mark.parametrize("model", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_published_run_measures_what_matters_beside_dense_and_the_limit(model, device):
+    for case in ask(model=model, device=device, published=True).cases:
+        names = [method.name for method in case.methods]
+        assert names[0] == "dense"
+        assert {"ToDo", "limit"} <= set(names)
+
+
+@pytest.mark.parametrize("size", ["1000", "768x1000", "0", "x", "64x64x64", "20480"])
+def test_a_wrong_size_is_refused(size):
+    with pytest.raises(SettingsError, match="not allowed"):
+        ask(sizes=[size])
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(SettingsError, match=r"compare: 'tome' is not allowed; it must be one of dense, ToDo, "):
+        ask(compare=["tome"])
+
+
+def test_published_results_can_be_read():
+    folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    result = results.read(folder / "sd1-cpu.json")
+    assert result.identical
+    assert set(result.methods) <= set(methods.METHODS)

@@ -1,0 +1,155 @@
+"""What a run measures: sizes, each with methods and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from todo import Settings, SettingsError, plan
+from todo.bench.methods import DENSE, GRID_32, LIMIT, METHODS, Method, todo_method
+from todo.families import FAMILIES
+from todo.plan import LATENT_SCALE
+
+Size = tuple[int, int]
+"""A picture's width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size with the methods that are measured at it, dense first, in interleaved rounds."""
+
+    size: Size
+    methods: tuple[Method, ...]
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A whole run, as the command line asks for it.
+
+    Attributes:
+        device, dtype: as torch names them.
+        batch: pictures per call.
+        steps: sampling steps in each timed unit; 0 for a single call.
+        threads: torch's threads; None for its own choice.
+        folder, name: the files are folder/name.json and folder/name.png.
+        add: whether the file's results at other sizes are kept, if it has any of the same kind.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    cases: tuple[Case, ...]
+    batch: int = 1
+    steps: int = 0
+    threads: int | None = None
+    folder: Path = Path("artifacts")
+    name: str = "bench"
+    add: bool = False
+
+
+QUICK = ("ToDo", GRID_32)
+QUICK_SIZE = (768, 768)
+QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
+"""What a run without options measures, beside dense."""
+
+_DTYPES = {"cpu": "float32", "cuda": "float16"}
+"""What hosts use on each."""
+
+_ALL = tuple(METHODS)
+_SOME = (DENSE, "ToDo", GRID_32, LIMIT)
+_DONE = tuple(name for name in METHODS if name != "ToDo grid 32")
+
+_Published = tuple[tuple[Size, Sequence[str], int], ...]
+
+_ON_CPU: _Published = (
+    ((512, 512), _ALL, 5),
+    ((768, 768), _ALL, 3),
+    ((1024, 1024), _ALL, 3),
+    ((1344, 768), _SOME, 3),
+    ((1536, 1536), _DONE, 2),
+    ((2048, 2048), _DONE, 1),
+)
+"""About two hours on one thread."""
+
+_SDXL_ON_CPU: _Published = (((1024, 1024), _ALL, 2), ((1536, 1536), _SOME, 2), ((2048, 2048), _SOME, 1))
+"""About an hour and a half; below 1024² there is next to nothing to gain."""
+
+_ON_CUDA: _Published = (
+    *(((side, side), _ALL, 10) for side in (512, 768, 1024)),
+    ((1344, 768), _ALL, 10),
+    ((1536, 1536), _ALL, 10),
+    ((1920, 1088), _ALL, 10),
+    *(((side, side), _ALL, 5) for side in (2048, 3072, 4096)),
+)
+
+
+def task(
+    *,
+    model: str,
+    device: str,
+    dtype: str | None,
+    sizes: Sequence[str] | None,
+    compare: Sequence[str] | None,
+    settings: Settings | None,
+    rounds: int | None,
+    published: bool,
+    **rest: Any,
+) -> Task:
+    """The task that a command line asks for; what it leaves open (None) is chosen here.
+
+    Args:
+        device: 'cpu', 'cuda' or 'auto'.
+        sizes: as 'N' or 'WxH', in pixels.
+        compare: names of methods, or 'all'.
+        settings: of a further ToDo.
+        published: the published run's sizes, methods and rounds, where none are given.
+        rest: further fields of Task.
+
+    Raises:
+        SettingsError: a size or the name of a method is wrong.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = [METHODS[DENSE], *_compared(compare), *([todo_method(settings)] if settings else [])]
+    if published and not (sizes or compare or settings):
+        found = _published(model, device)
+    else:
+        if len(chosen) == 1:
+            chosen += [METHODS[name] for name in QUICK]
+        pixels = [_size(model, size) for size in sizes] if sizes else [QUICK_SIZE]
+        methods = tuple({method.name: method for method in chosen}.values())
+        found = tuple(Case(size, methods, QUICK_ROUNDS[device]) for size in dict.fromkeys(pixels))
+    if rounds:
+        found = tuple(replace(case, rounds=rounds) for case in found)
+    return Task(model, device, dtype or _DTYPES[device], found, **rest)
+
+
+def _published(model: str, device: str) -> tuple[Case, ...]:
+    """The run whose results are published: all sizes on CUDA, on the CPU what ends within a sitting."""
+    on_cpu = _SDXL_ON_CPU if model == "sdxl" else _ON_CPU
+    listed = on_cpu if device == "cpu" else _ON_CUDA
+    return tuple(Case(size, tuple(METHODS[name] for name in names), rounds) for size, names, rounds in listed)
+
+
+def _compared(names: Sequence[str] | None) -> list[Method]:
+    if names == ["all"]:
+        return list(METHODS.values())
+    for name in names or ():
+        if name not in METHODS:
+            raise SettingsError("compare", f"compare: {name!r} is not allowed; it must be one of {', '.join(METHODS)}")
+    return [METHODS[name] for name in names or ()]
+
+
+def _size(model: str, text: str) -> Size:
+    """Width and height from 'N' or 'WxH'."""
+    sides: Sequence[Any] = text.partition("x")
+    expected = plan(sides[0], sides[2] or sides[0], Settings(), model)
+    step = LATENT_SCALE * 2 ** FAMILIES[model].halvings
+    if expected.width % step or expected.height % step:
+        raise SettingsError("size", f"size: {text!r} is not allowed; sides must be multiples of {step}")
+    return expected.width, expected.height
