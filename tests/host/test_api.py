@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import todo
+from tests.host.plot import plot
 from tests.host.webui import WebUI
 from tests.readme import api_example
 
@@ -149,19 +150,10 @@ def test_script_is_listed(webui: WebUI) -> None:
 
 
 def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:
-    labels = axis_labels(webui)
-    axis = labels.index("[ToDo] Downsample ratio (per side)")
-    arguments = [axis, "1,2,3", [], 0, "", [], 0, "", [], False, True, False, True, False, False, False, 0, True]
-    picture = webui.txt2img(script_name="x/y/z plot", script_args=arguments)
+    picture = webui.txt2img(**plot(webui, "[ToDo] Downsample ratio (per side)", "1,2,3"))
     _grid, *singles = picture.sha
     assert singles[-3] == dense[0], "a ratio of 1 is dense"
     assert len(set(singles[-3:])) == 3
-
-
-def axis_labels(webui: WebUI) -> list[str]:
-    info = webui.get("/sdapi/v1/script-info").json()
-    plot = next(script for script in info if script["name"] == "x/y/z plot" and not script["is_img2img"])
-    return plot["args"][0]["choices"]
 
 
 def test_example_of_the_readme(webui: WebUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,76 @@
-"""Models that change in mid-generation: refiner, hires checkpoint, a request's own checkpoint, SDXL."""
+"""Models that change in mid-generation (refiner, hires checkpoint, a request's own checkpoint), and models of other
+kinds: SDXL and its refiner, SD2 with v-prediction, inpainting, instruct-pix2pix; and Flux, where ToDo does nothing."""
 
 from __future__ import annotations
 
+import base64
+import io
+from typing import Any
+
 import pytest
+from PIL import Image
 
 from tests.host.calls import active, by_size, finest_keys, made
-from tests.host.webui import HIRES, WebUI
+from tests.host.neighbours.neighbour import Payload
+from tests.host.webui import HIRES, Picture, WebUI
 
 MANUAL = {"mode": "manual", "factor": 2}
+KINDS = {
+    "SDXL": ("xl",),
+    "SDXL refiner": ("refiner",),
+    "SD2 v-prediction": ("sd2", "-v"),
+    "inpainting": ("inpaint",),
+    "instruct-pix2pix": ("pix2pix",),
+    "Flux": ("flux",),
+}
+"""What the name of a kind's checkpoint contains. The last that fits counts: a refiner's has 'xl' in it too."""
+
+
+def kind_of(title: str) -> str:
+    """The kind of a checkpoint; '' for one of the loaded one's kind."""
+    return next((kind for kind in reversed(KINDS) if all(part in title.lower() for part in KINDS[kind])), "")
+
+
+def of_kind(checkpoints: list[str], kind: str) -> str:
+    """The host's checkpoint of a kind; without one the test is skipped."""
+    found = next((title for title in checkpoints if kind_of(title) == kind), None)
+    if found is None:
+        pytest.skip(f"the WebUI has no {kind} checkpoint ({' and '.join(KINDS[kind])} in its name)")
+    return found
+
+
+def only_the_finest_downsampled(calls: list[dict[str, Any]]) -> bool:
+    """Whether in every UNet call the finest self-attention had a quarter of the keys, and every other had all."""
+    wanted = []
+    for call in calls:
+        queries = sorted(map(int, call["keys"]), reverse=True)
+        wanted.append({str(count): [count // 4 if count == queries[0] else count] for count in queries})
+    return bool(calls) and [call["keys"] for call in calls] == wanted
+
+
+def renew(webui: WebUI, sdxl: str) -> None:
+    """Makes the host build its model anew: one of another layout in between brings that about."""
+    webui.txt2img(steps=1, width=64, height=64, override_settings={"sd_model_checkpoint": sdxl})
+    webui.txt2img(steps=1)
+
+
+def masked() -> Payload:
+    """An img2img request's mask: the right half is painted anew."""
+    mask = Image.new("L", (256, 256))
+    mask.paste(255, (128, 0, 256, 256))
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return {"mask": encoded, "inpainting_fill": 1, "inpaint_full_res": False}
 
 
 @pytest.fixture
 def other(checkpoints: list[str]) -> str:
-    if len(checkpoints) < 2:
-        pytest.skip("the WebUI has a single checkpoint")
-    return checkpoints[1]
+    """A checkpoint of the loaded one's kind."""
+    found = next((title for title in checkpoints[1:] if not kind_of(title)), None)
+    if found is None:
+        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
+    return found
 
 
 def test_refiner(webui: WebUI, other: str, dense: list[str]) -> None:
@@ -40,12 +96,119 @@ def test_checkpoint_of_the_request(webui: WebUI, other: str, dense: list[str]) -
 
 
 def test_sdxl_acts_at_its_finest_level(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
-    sdxl = next((title for title in checkpoints if "xl" in title.lower()), None)
-    if sdxl is None:
-        pytest.skip("the WebUI has no SDXL checkpoint")
-    webui.txt2img([MANUAL], override_settings={"sd_model_checkpoint": sdxl})
-    assert {finest_keys(call) for call in made(webui)} == {8 * 8}
+    sdxl: Payload = {"override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "SDXL")}}
+    webui.txt2img([MANUAL], **sdxl)
+    calls = made(webui)
+    assert {finest_keys(call) for call in calls} == {8 * 8}
+    assert only_the_finest_downsampled(calls)
     everywhere = {"mode": "manual", "factor": 5, "deep_factor": 5, "max_downsample": 8}
-    webui.txt2img([everywhere], width=72, height=72, override_settings={"sd_model_checkpoint": sdxl})
+    webui.txt2img([everywhere], width=72, height=72, **sdxl)
     assert {finest_keys(call) for call in made(webui)} == {1}
+    assert webui.txt2img().sha == dense
+
+
+def test_sdxl_refiner_of_another_layout(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
+    payload: Payload = {
+        "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "SDXL")},
+        "refiner_checkpoint": of_kind(checkpoints, "SDXL refiner"),
+        "refiner_switch_at": 0.5,
+    }
+    before = webui.txt2img(**payload)
+    made(webui)
+    picture = webui.txt2img([MANUAL], **payload)
+    calls = made(webui)
+    assert [len(call["keys"]) for call in calls] == [2, 2, 3, 3], (
+        "SDXL has attention at two levels, its refiner at three"
+    )
+    assert only_the_finest_downsampled(calls)
+    assert picture.sha != before.sha
+    assert webui.txt2img(**payload).sha == before.sha
+    assert webui.txt2img().sha == dense
+
+
+@pytest.mark.parametrize("kind", ["SD2 v-prediction", "inpainting"])
+def test_txt2img_with_another_kind(webui: WebUI, checkpoints: list[str], dense: list[str], kind: str) -> None:
+    payload: Payload = {"override_settings": {"sd_model_checkpoint": of_kind(checkpoints, kind)}}
+    before = webui.txt2img(**payload)
+    made(webui)
+    picture = webui.txt2img([MANUAL], **payload)
+    calls = made(webui)
+    assert len(calls) == 4
+    assert only_the_finest_downsampled(calls)
+    assert picture.sha != before.sha
+    assert webui.txt2img(**payload).sha == before.sha
+    assert webui.txt2img().sha == dense
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_of_the_kind", "batch"),
+    [
+        ("SD2 v-prediction", {}, 2),
+        ("inpainting", masked(), 2),
+        ("inpainting", {}, 2),
+        ("instruct-pix2pix", {"image_cfg_scale": 1.0}, 2),
+        ("instruct-pix2pix", {"image_cfg_scale": 1.5}, 3),
+    ],
+    ids=["SD2", "mask", "inpainting without a mask", "pix2pix", "pix2pix with an image scale"],
+)
+def test_img2img_with_another_kind(
+    webui: WebUI,
+    checkpoints: list[str],
+    dense: list[str],
+    kind: str,
+    request_of_the_kind: Payload,
+    batch: int,
+) -> None:
+    override: Payload = {"override_settings": {"sd_model_checkpoint": of_kind(checkpoints, kind)}}
+    source = webui.txt2img(seed=11).images[0]
+
+    def picture(todo: list[Any] | None = None) -> Picture:
+        # The host encodes an image with noise that depends on the generation before: the same one each time, then.
+        webui.txt2img(steps=1)
+        made(webui)
+        return webui.img2img(source, todo, steps=6, **override, **request_of_the_kind)
+
+    before = picture()
+    made(webui)
+    with_todo = picture([MANUAL])
+    calls = made(webui)
+    assert {call["batch"] for call in calls} == {batch}
+    assert only_the_finest_downsampled(calls)
+    assert with_todo.sha != before.sha
+    assert picture().sha == before.sha
+    assert webui.txt2img().sha == dense
+
+
+def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
+    payload: Payload = {"cfg_scale": 1, "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "Flux")}}
+    before = webui.txt2img(**payload)
+    webui.get("/todo-probe/log")
+    picture = webui.txt2img([MANUAL], **payload)
+    said = webui.get("/todo-probe/log").json()
+    assert picture.sha == before.sha
+    assert 'ToDo effect: "none on this model' in picture.infotext
+    assert len([line for line in said if "no effect on this model" in line]) == 1
+    assert webui.txt2img().sha == dense
+
+
+def test_fp8_storage(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
+    if not webui.is_a1111 or "fp8_storage" not in webui.get("/sdapi/v1/options").json():
+        pytest.skip("this WebUI has no fp8 storage, or another option for it")
+    sdxl = of_kind(checkpoints, "SDXL")
+    webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Enable"})
+    try:
+        before = webui.txt2img()
+        made(webui)
+        picture = webui.txt2img([MANUAL])
+        calls = made(webui)
+        after = webui.txt2img()
+    finally:
+        webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Disable"})
+        # The host halves the model's noise schedule with its weights, and never makes it whole again, with ToDo or
+        # without (sd_models.py of 1.10, `model.half()` before weights are loaded).
+        renew(webui, sdxl)
+    assert before.sha != dense, "the host uses fp8"
+    assert only_the_finest_downsampled(calls)
+    assert picture.sha != before.sha
+    assert after.sha == before.sha
     assert webui.txt2img().sha == dense

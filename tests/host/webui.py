@@ -26,7 +26,8 @@ class Picture:
 
     @property
     def sha(self) -> list[str]:
-        return [hashlib.sha256(image.tobytes()).hexdigest() for image in self.images]
+        # Forge hides the parameters of a grid in its alpha channel, with the time of day.
+        return [hashlib.sha256(image.convert("RGB").tobytes()).hexdigest() for image in self.images]
 
 
 class WebUI:
@@ -40,6 +41,11 @@ class WebUI:
     @cached_property
     def is_forge(self) -> bool:
         return "forge_preset" in self.get("/sdapi/v1/options").json()
+
+    @cached_property
+    def is_a1111(self) -> bool:
+        """Whether the UNet is A1111's own, not one of the Forge family, whose hosts share its options' names."""
+        return not self.get("/todo-probe/about").json()["forge_family"]
 
     @cached_property
     def reads_infotext(self) -> bool:

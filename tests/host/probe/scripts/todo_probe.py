@@ -10,17 +10,19 @@ the next generation runs, so it does not belong in a host that others use.
     POST /todo-probe/inner   the next generation runs another in its middle, as face detailers do
     GET  /todo-probe/log     ToDo's log lines since the last question
     GET  /todo-probe/about   versions of what runs here
+    GET  /todo-probe/optimisation   A1111's attention optimisation: how many it offers, and the one applied
 """
 
 import gc
 import logging
 import platform
 from copy import copy
+from importlib.util import find_spec
 
 import gradio
 import torch
 from fastapi import FastAPI
-from modules import processing, script_callbacks, scripts, sd_models, shared
+from modules import processing, script_callbacks, scripts, sd_hijack, sd_models, shared
 
 
 def unet():
@@ -102,7 +104,8 @@ class Script(scripts.Script):
             do_not_save_samples=True,
             do_not_save_grid=True,
         )
-        inner.scripts, inner.script_args = None, []
+        # An empty runner, not None, which reForge does not take.
+        inner.scripts, inner.script_args = scripts.ScriptRunner(), []
         pp.image = processing.process_images(inner).images[0]
         p.scripts.process(copy(p))
 
@@ -153,13 +156,24 @@ def log():
 
 
 def about():
-    return {"python": platform.python_version(), "torch": torch.__version__, "gradio": gradio.__version__}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gradio": gradio.__version__,
+        "forge_family": find_spec("modules_forge") is not None,
+    }
+
+
+def optimisation():
+    applied = getattr(sd_hijack, "current_optimizer", None)
+    return {"offered": len(getattr(sd_hijack, "optimizers", ())), "applied": applied.name if applied else "None"}
 
 
 def add_routes(demo, app: FastAPI):
     logging.getLogger("todo").addHandler(lines)
     app.get("/todo-probe/log")(log)
     app.get("/todo-probe/about")(about)
+    app.get("/todo-probe/optimisation")(optimisation)
     app.get("/todo-probe/calls")(calls)
     app.get("/todo-probe/left")(left)
     app.post("/todo-probe/fail")(fail)

@@ -1,0 +1,56 @@
+"""What Forge itself brings."""
+
+from __future__ import annotations
+
+from tests.host.neighbours.builtin_a1111 import network
+from tests.host.neighbours.forge_family import THRESHOLDING, THRESHOLDS, Host
+from tests.host.neighbours.neighbour import Neighbour, Payload
+
+PAG = "perturbedattentionguidance integrated"
+SAG = "selfattentionguidance integrated (sd 1.x, sd 2.x, sdxl)"
+FREEU = "freeu integrated (sd 1.x, sd 2.x, sdxl)"
+STYLEALIGN = "stylealign integrated"
+MODIFIER = "latentmodifier integrated"
+LATENT = (
+    *(True, 5.0, "anisotropic", 0.5, "reinhard", 99.0, 1.0, "subtract", 0.5, 0.5),
+    *("gaussian", "add", 0.0, 100, 127, 0.0, "hard_clamp", 5.0, 0.0, "None", "None"),
+)
+FORGE = Host("Forge", lambda webui: webui.is_forge)
+
+
+def stored_as(choice: str) -> Payload:
+    """The weights stored in fewer bits. Forge heeds that option when it loads a model, which it does anew where the
+    memory's share changes."""
+    return {"forge_unet_storage_dtype": choice, "forge_inference_memory": 1000}
+
+
+NEIGHBOURS = [
+    Neighbour("PAG", "Forge", script=PAG, request=FORGE.script(PAG, True, 3.0, 10.0, 0.0, 1.0)),
+    Neighbour("SAG", "Forge", script=SAG, request=FORGE.script(SAG, True, 0.75, 2.0, 1.0)),
+    Neighbour("FreeU", "Forge", script=FREEU, request=FORGE.script(FREEU, True, 1.3, 1.4, 0.9, 0.2, 0.0, 1.0)),
+    Neighbour("StyleAlign", "Forge", script=STYLEALIGN, request=FORGE.script(STYLEALIGN, True, 1.0, batch_size=2)),
+    Neighbour(
+        "StyleAlign (half)", "Forge", script=STYLEALIGN, request=FORGE.script(STYLEALIGN, True, 0.5, batch_size=2)
+    ),
+    Neighbour(
+        "Dynamic Thresholding",
+        "Forge",
+        script=THRESHOLDING,
+        request=FORGE.script(THRESHOLDING, True, *THRESHOLDS),
+    ),
+    Neighbour("Latent Modifier", "Forge", script=MODIFIER, request=FORGE.script(MODIFIER, *LATENT)),
+    FORGE.never_oom(),
+    Neighbour("fp8 storage", "Forge", options=stored_as("float8-e4m3fn")),
+    Neighbour("fp8 storage (e5m2)", "Forge", options=stored_as("float8-e5m2")),
+    Neighbour(
+        "LoRA, applied on the fly",
+        "Forge",
+        request=FORGE.only(network("lora")),
+        options=stored_as("Automatic (fp16 LoRA)"),
+    ),
+    FORGE.tiles("MultiDiffusion"),
+    FORGE.tiles("Mixture of Diffusers"),
+    FORGE.control_in_tiles("MultiDiffusion"),
+    FORGE.control_in_tiles("Mixture of Diffusers"),
+    *FORGE.common(),
+]

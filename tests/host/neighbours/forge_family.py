@@ -1,0 +1,150 @@
+"""What the hosts of the Forge family have in common: how a request turns on their built-in scripts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.host.neighbours.neighbour import DENSE, Neighbour, Payload
+from tests.host.webui import HIRES, WebUI
+
+KOHYA = "kohya hrfix integrated"
+TILES = "multidiffusion integrated"
+CONTROLNET = "controlnet"
+NEVER_OOM = "never oom integrated"
+THRESHOLDING = "dynamicthresholding (cfg-fix) integrated"
+THRESHOLDS = (4.0, 0.9, "Constant", 0.0, "Constant", 0.0, 1.0, "enable", "MEAN", "AD", 1.0)
+WIDE = {"width": 512, "height": 256, "steps": 2}
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of them. Scripts of equal titles have other arguments on another host, so that a request is for one alone."""
+
+    name: str
+    is_it: Callable[[WebUI], bool]
+
+    def only(self, payload: Payload | Callable[[WebUI], Payload]) -> Callable[[WebUI], Payload]:
+        """The payload, for this host alone."""
+
+        def request(webui: WebUI) -> Payload:
+            if not self.is_it(webui):
+                pytest.skip(f"this WebUI is not {self.name}")
+            return payload(webui) if callable(payload) else payload
+
+        return request
+
+    def script(self, title: str, *arguments: Any, **payload: Any) -> Callable[[WebUI], Payload]:
+        """A request with an always-on script."""
+        return self.only(always_on(title, *arguments, **payload))
+
+    def common(self, *without: str) -> list[Neighbour]:
+        """Neighbours that the hosts share, arguments and all, but for those named."""
+        return [neighbour for neighbour in self._common() if neighbour.name not in without]
+
+    def _common(self) -> list[Neighbour]:
+        return [
+            Neighbour(
+                "Kohya HRFix",
+                self.name,
+                script=KOHYA,
+                request=self.script(KOHYA, True, 3, 2.0, 0.0, 0.5, True, "bicubic", "bicubic", **WIDE),
+            ),
+            Neighbour(
+                "Kohya HRFix (finest level)",
+                self.name,
+                script=KOHYA,
+                request=self.script(KOHYA, True, 1, 1.7, 0.0, 0.5, False, "bicubic", "bicubic", **WIDE),
+            ),
+            Neighbour("token merging", self.name, request=self.only({}), options={"token_merging_ratio": 0.5}),
+            Neighbour(
+                "token merging (hires only)",
+                self.name,
+                request=self.only(HIRES),
+                options={"token_merging_ratio_hr": 0.5},
+            ),
+            *(
+                Neighbour(f"ControlNet ({name})", self.name, script=CONTROLNET, request=self.only(request))
+                for name, request in {
+                    "residual": control("tiny-control"),
+                    "control-LoRA": control("control-lora"),
+                    "T2I adapter": control("adapter"),
+                    "LLLite": control("lllite"),
+                    "two units": control("control", "control-lora"),
+                    "hires fix": control("tiny-control", **HIRES),
+                }.items()
+            ),
+            *(
+                Neighbour(f"ControlNet {name}", self.name, script=CONTROLNET, request=self.only(request))
+                for name, request in {
+                    "reference_only": reference("reference_only"),
+                    "reference_adain": reference("reference_adain"),
+                    "reference_adain+attn": reference("reference_adain+attn"),
+                    "reference_only (hires fix)": reference("reference_only", **HIRES),
+                }.items()
+            ),
+        ]
+
+    def tiles(self, method: str, *more: Any) -> Neighbour:
+        """A method of diffusion in tiles."""
+        return Neighbour(method, self.name, script=TILES, request=self.only(tiles(method, *more)))
+
+    def control_in_tiles(self, method: str, *more: Any) -> Neighbour:
+        """A ControlNet in such tiles."""
+        request = self.only(control("tiny-control", **tiles(method, *more)))
+        return Neighbour(f"ControlNet in tiles ({method})", self.name, script=TILES, request=request)
+
+    def never_oom(self, *more: Any) -> Neighbour:
+        """Offloading, which changes no picture."""
+        request = self.script(NEVER_OOM, True, False, *more)
+        return Neighbour("Never OOM", self.name, script=NEVER_OOM, request=request, outcome=DENSE)
+
+
+def always_on(title: str, *arguments: Any, **payload: Any) -> dict[str, Any]:
+    """A payload with an always-on script."""
+    scripts = {**payload.get("alwayson_scripts", {}), title: {"args": list(arguments)}}
+    return {**payload, "alwayson_scripts": scripts}
+
+
+def tiles(method: str, *more: Any) -> dict[str, Any]:
+    """A picture of two tiles and their overlap."""
+    return always_on(TILES, True, method, 256, 256, 64, 2, *more, **WIDE)
+
+
+def reference(module: str, **payload: Any) -> Payload:
+    """ControlNet with a reference preprocessor. At the weight of 2 it acts in blocks of any number of channels."""
+    unit = {"module": module, "image": drawing(), "weight": 2.0, "threshold_a": 0.5, "save_detected_map": False}
+    return always_on(CONTROLNET, unit, **payload)
+
+
+def control(*models: str, **payload: Any) -> Callable[[WebUI], Payload]:
+    """ControlNet with one unit for each part of a control model's name."""
+
+    def request(webui: WebUI) -> Payload:
+        names = webui.get("/controlnet/model_list").json()["model_list"]
+        units = []
+        for part in models:
+            name = next((name for name in names if part in name.lower()), None)
+            if name is None:
+                pytest.skip(f"this WebUI has no control model with {part!r} in its name")
+            units.append({"module": "None", "model": name, "image": drawing(), "save_detected_map": False})
+        return always_on(CONTROLNET, *units, **payload)
+
+    return request
+
+
+def drawing() -> str:
+    """A control image: white lines on black."""
+    image = Image.new("RGB", (256, 256))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((40, 40, 200, 180), outline="white", width=5)
+    draw.line((0, 255, 255, 60), fill="white", width=5)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

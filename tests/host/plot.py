@@ -1,0 +1,28 @@
+"""Requests for the X/Y/Z plot, whose arguments differ from host to host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.host.webui import WebUI
+
+SET = {"Draw legend": False, "Include Sub Images": True, "Keep -1 for seeds": True}
+
+
+def axis_labels(webui: WebUI) -> list[str]:
+    return _arguments(webui)[0]["choices"]
+
+
+def plot(webui: WebUI, axis: str, values: str) -> dict[str, Any]:
+    """The part of a request that plots comma-separated values of one axis, with the single pictures after the grid."""
+    labels = axis_labels(webui)
+    indices = {"X type": labels.index(axis), "Y type": labels.index("Nothing"), "Z type": labels.index("Nothing")}
+    changed = {**SET, **indices, "Use text inputs instead of dropdowns": True}
+    arguments = [changed.get(argument["label"], argument["value"]) for argument in _arguments(webui)]
+    arguments[1] = values
+    return {"script_name": "x/y/z plot", "script_args": arguments}
+
+
+def _arguments(webui: WebUI) -> list[dict[str, Any]]:
+    scripts = webui.get("/sdapi/v1/script-info").json()
+    return next(script["args"] for script in scripts if script["name"] == "x/y/z plot" and not script["is_img2img"])
