@@ -10,7 +10,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
 from modules import script_callbacks, scripts  # noqa: E402
 
 # A plain import, not a lazy one: this extension is on the path only while its scripts load.
-from todo.webui import api, generation, host, log, ui, xyz  # noqa: E402
+from todo.webui import api, compare, generation, host, log, ui, xyz  # noqa: E402
 
 
 class ToDo(scripts.Script):
@@ -28,10 +28,17 @@ class ToDo(scripts.Script):
         self.paste_field_names = page.paste_field_names
         return page.controls
 
+    def before_process(self, p: Any, *args: Any) -> None:
+        compare.prepare(p, args, self.args_from)
+
     def process(self, p: Any, *args: Any) -> None:
         generation.begin(p, args)
 
+    def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        compare.count_jobs(p, kwargs["batch_number"])
+
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        compare.note_cut(p)
         generation.note_effect(p)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
@@ -42,4 +49,6 @@ log.set_up(host.log_level())
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.register)
 script_callbacks.on_cfg_denoiser(generation.step)
+script_callbacks.on_cfg_denoiser(compare.step)
+script_callbacks.on_cfg_after_cfg(compare.step_done)
 script_callbacks.on_script_unloaded(generation.remove_all)

@@ -136,7 +136,7 @@ def test_plan_route_knows_the_loaded_model(webui: WebUI, dense: list[str]) -> No
 
 def test_schema_route(webui: WebUI) -> None:
     properties = webui.get("/todo/v1/schema").json()["properties"]
-    assert list(properties) == ["enabled", *todo.Settings().to_dict()]
+    assert list(properties) == ["enabled", *todo.Settings().to_dict(), "compare"]
 
 
 def test_script_is_listed(webui: WebUI) -> None:
@@ -146,7 +146,7 @@ def test_script_is_listed(webui: WebUI) -> None:
         for script in webui.get("/sdapi/v1/script-info").json()
         if script["name"] == "todo" and not script["is_img2img"]
     )
-    assert [argument["value"] for argument in info["args"]] == [False, *todo.Settings().to_dict().values()]
+    assert [argument["value"] for argument in info["args"]] == [False, *todo.Settings().to_dict().values(), False]
 
 
 def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:

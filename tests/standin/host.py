@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def picture(self) -> torch.Tensor:
-        return torch.stack(self.processed.images)
+        return torch.stack([image.latent for image in self.processed.images if hasattr(image, "latent")])
 
 
 class Host:

@@ -17,7 +17,7 @@ ID = "script_txt2img_todo_{}".format
 AUTO = ("grid",)
 MANUAL = ("factor", "deep_factor", "hires_factor")
 BOTH = ("mode", "max_downsample", "method", "phase", "start", "end", "taper", "passes", "controlnet")
-DEFAULTS = [False, "auto", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0, True]
+DEFAULTS = [False, "auto", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0, True, False]
 NO_EFFECT = "512×512: no effect at this size"
 SLOW, SD3 = "slow.safetensors", "sd3.safetensors"
 BUSY_SECONDS = 3.0  # after which the script asks again while a checkpoint is being loaded
@@ -73,7 +73,24 @@ def test_what_is_set_is_what_a_generation_gets(tab):
     tab.pick(ID("passes"), "first")
     tab.tick(ID("taper"))
     tab.tick(ID("controlnet"))
-    assert tab.values() == [True, "manual", 56, 2.5, 1.75, 4, "area", "fixed", 0.1, 0.85, True, "first", 3.25, False]
+    tab.tick(ID("compare"))
+    assert tab.values() == [
+        True,
+        "manual",
+        56,
+        2.5,
+        1.75,
+        4,
+        "area",
+        "fixed",
+        0.1,
+        0.85,
+        True,
+        "first",
+        3.25,
+        False,
+        True,
+    ]
     assert tab.until(lambda: tab.asked[-1]["taper"] == "true")
     assert tab.asked[-1]["max_downsample"] == "4"
 
@@ -211,7 +228,23 @@ def test_a_picture_fills_every_control(tab):
     assert tab.until(tab.ticked)
     assert tab.until(lambda: tab.knob("factor").is_visible())
     assert not tab.knob("grid").is_visible()
-    assert tab.values() == [True, "manual", 96, 3.5, 2, 2, "bilinear", "fixed", 0.1, 0.9, True, "hires", 4, False]
+    assert tab.values() == [
+        True,
+        "manual",
+        96,
+        3.5,
+        2,
+        2,
+        "bilinear",
+        "fixed",
+        0.1,
+        0.9,
+        True,
+        "hires",
+        4,
+        False,
+        False,
+    ]
     tab.live_is(lambda text: text == "512×512: no effect in this pass")
     # One with the defaults takes everything back, one without ToDo switches it off.
     tab.paste("cat\nSteps: 20, Size: 512x512, ToDo: auto")

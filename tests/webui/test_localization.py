@@ -22,7 +22,8 @@ def shown(host):
     knobs = host.ours("settings").KNOBS.values()
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
-    return words | live_words(host)
+    compare = host.ours("webui.request").COMPARE
+    return words | {compare.label, compare.help} | live_words(host)
 
 
 def live_words(host):

@@ -14,6 +14,7 @@ POSITIONS = (
     "enabled",
     *("mode", "grid", "factor", "deep_factor", "max_downsample", "method", "phase"),
     *("start", "end", "taper", "passes", "hires_factor", "controlnet"),
+    "compare",
 )
 
 
@@ -77,7 +78,7 @@ def test_a_request_is_understood(host, args, expected):
 
 
 def test_a_dict_and_a_list_ask_for_the_same(host):
-    values = [True, "manual", 48, 3.0, 2.0, 2, "area", "fixed", 0.25, 0.75, True, "first", 4.0, False]
+    values = [True, "manual", 48, 3.0, 2.0, 2, "area", "fixed", 0.25, 0.75, True, "first", 4.0, False, True]
     assert asked(host, *values) == asked(host, dict(zip(POSITIONS, values, strict=True)))
 
 
@@ -91,7 +92,7 @@ def test_what_follows_a_dict_is_ignored(host):
 
 def test_more_values_than_controls_are_ignored(host):
     request = host.ours("webui.request")
-    assert request.requested([True, *[None] * 13, "extra", "more"], {}) is not None
+    assert request.requested([True, *[None] * 14, "extra", "more"], {}) is not None
 
 
 # --- what is refused
@@ -128,6 +129,8 @@ REFUSED = [
     ([{"taper": "yes"}], "taper"),
     ([{"passes": "second"}], "passes"),
     ([{"hires_factor": 9}], "hires_factor"),
+    ([{"compare": 1}], "compare"),
+    ([{"compare": "sometimes"}], "compare"),
     ([{"enabled": 1}], "enabled"),
     ([{"enabled": "on"}], "enabled"),
     ([{"enabled": []}], "enabled"),

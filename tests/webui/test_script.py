@@ -39,15 +39,15 @@ def test_nothing_of_ours_is_imported_after_loading(host, tmp_path):
 
 def test_the_controls_follow_the_table(host, knobs):
     for tab in TABS:
-        assert [*controls(host, tab)] == ["enabled", *knobs]
-        assert len(host.script(tab).controls) == 1 + len(knobs)
+        assert [*controls(host, tab)] == ["enabled", *knobs, "compare"]
+        assert len(host.script(tab).controls) == 2 + len(knobs)
 
 
 def test_each_default_has_the_type_of_its_knob(host, knobs):
     # The API casts picture parameters to the type of a control's value.
     for tab in TABS:
         for name, control in controls(host, tab).items():
-            kind = bool if name == "enabled" else knobs[name].kind
+            kind = bool if name in ("enabled", "compare") else knobs[name].kind
             assert type(control.value) is kind, name
     assert controls(host)["enabled"].value is False
 
@@ -84,7 +84,7 @@ def test_the_ids_are_the_hosts_own(host, knobs):
 
 def test_only_the_controls_of_the_mode_chosen_are_visible(host, knobs):
     visible = {name for name, control in controls(host).items() if control.visible}
-    assert visible == {name for name, knob in knobs.items() if knob.mode != "manual"}
+    assert visible - {"compare"} == {name for name, knob in knobs.items() if knob.mode != "manual"}
     assert {name for name, knob in knobs.items() if knob.mode == "manual"} == {"factor", "deep_factor", "hires_factor"}
 
 

@@ -147,8 +147,8 @@ def test_the_switch_is_an_axis(host):
     _, (on, off) = plot(host, ("enabled", ["True", "False"]), args=[False, "manual", 64, 2.0])
     assert "ToDo: manual" in on.infotexts[0]
     assert "ToDo" not in off.infotexts[0]
-    assert torch.equal(off.images[0], host.generate(steps=1).picture[0])
-    assert not torch.equal(on.images[0], off.images[0])
+    assert torch.equal(off.images[0].latent, host.generate(steps=1).picture[0])
+    assert not torch.equal(on.images[0].latent, off.images[0].latent)
 
 
 def test_the_infotext_of_a_cell_is_its_own(host):

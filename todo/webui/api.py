@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 import todo
 from todo.settings import KNOBS, SettingsError, unknown_name
 from todo.webui import host
-from todo.webui.request import ENABLED
+from todo.webui.request import COMPARE, ENABLED
 
 PLAN_ARGUMENTS = ("width", "height", "family", "hires")
 NO_MODEL = "no model is loaded yet"
@@ -28,7 +28,7 @@ def schema() -> dict[str, Any]:
     settings = todo.Settings.schema()
     # A dict that does not say so is one that wants ToDo.
     enabled = {ENABLED.name: {**ENABLED.schema(), "default": True}}
-    return {**settings, "properties": {**enabled, **settings["properties"]}}
+    return {**settings, "properties": {**enabled, **settings["properties"], COMPARE.name: COMPARE.schema()}}
 
 
 def plan(request: Request) -> JSONResponse:

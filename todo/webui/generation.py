@@ -86,15 +86,15 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
     setattr(p, STATE, None)
     infotext.clear(p.extra_generation_params)
     try:
-        settings = requested(arguments, getattr(p, OVERRIDES, {}))
+        wanted = requested(arguments, getattr(p, OVERRIDES, {}))
     except SettingsError as error:
         logger.error("ToDo error: %s", error)
         p.extra_generation_params[infotext.ERROR] = str(error)
         p.comment(f"ToDo error: {error}")
         return
-    if settings:
-        setattr(p, STATE, Generation(p, settings))
-        p.extra_generation_params.update(infotext.write(settings))
+    if wanted:
+        setattr(p, STATE, Generation(p, wanted.settings))
+        p.extra_generation_params.update(infotext.write(wanted.settings))
 
 
 def step(params: Any) -> None:

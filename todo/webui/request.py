@@ -1,8 +1,9 @@
-"""What a page or an API payload asks for, as Settings."""
+"""What a page or an API payload asks for: Settings, and whether to compare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from todo.settings import KNOBS, Knob, Settings, implied_mode, unknown_name
@@ -16,11 +17,28 @@ ENABLED = Knob(
 )
 """The switch, which stands before the knobs on the page and in the API's list."""
 
-NAMES = (ENABLED.name, *KNOBS)
+COMPARE = Knob(
+    name="compare",
+    kind=bool,
+    default=False,
+    label="Compare with dense",
+    help="Makes each picture a second time, without ToDo, and shows both, their difference and the time they took.",
+)
+"""A flag of the request, not of the picture: it stands after the knobs, and in no picture's parameters."""
+
+NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
 
-def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Settings | None:
-    """The settings that a generation asks for; None if it does not ask for ToDo.
+@dataclass(frozen=True)
+class Wanted:
+    """What a generation with ToDo asks for."""
+
+    settings: Settings
+    compare: bool
+
+
+def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted | None:
+    """What a generation asks for; None if it does not ask for ToDo.
 
     Args:
         arguments: the page's values or the API's list, in the order of NAMES and possibly shorter; or a list that
@@ -41,10 +59,11 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Setting
         values.update(knobs)
     if not enabled:
         return None
+    compare = COMPARE.parse(values.pop(COMPARE.name, None))
     for name in values:
         if name not in KNOBS:
             raise unknown_name(name, NAMES)
-    return Settings.from_dict(values)
+    return Wanted(Settings.from_dict(values), compare)
 
 
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from modules.ui_components import InputAccordion
 
 from todo.settings import KNOBS, Knob
 from todo.webui.infotext import READERS
-from todo.webui.request import ENABLED
+from todo.webui.request import COMPARE, ENABLED
 
 ROWS = (
     ("mode", "grid"),
@@ -45,11 +45,12 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
             with gr.Row():
                 for name in row:
                     controls[name] = _control(KNOBS[name], elem_id(name))
+        controls[COMPARE.name] = _control(COMPARE, elem_id(COMPARE.name))
         gr.HTML(_live_line(elem_id, tab), elem_id=elem_id("live"))
     _show_mode(controls)
     return Page(
         controls=list(controls.values()),
-        infotext_fields=[(control, READERS[name]) for name, control in controls.items()],
+        infotext_fields=[(controls[name], reader) for name, reader in READERS.items()],
         paste_field_names=list(READERS.values()),
     )
 

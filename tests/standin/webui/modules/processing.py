@@ -1,11 +1,15 @@
-"""A generation from beginning to end, telling the scripts in the host's order. A picture is its latent."""
+"""A generation from beginning to end, telling the scripts in the host's order. A picture shows its latent, and keeps
+it as `latent`."""
 
+import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from modules import scripts, sd_models, sd_samplers, shared
+from modules import paths, scripts, sd_models, sd_samplers, shared
 from modules.infotext_utils import quote
 
 opt_C = 4  # noqa: N816
@@ -30,6 +34,9 @@ class StableDiffusionProcessing:
     refiner_checkpoint_info: Any = None
     refiner_switch_at: float = None
     comments: dict = None
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    outpath_grids: str = "grids"
     sampler: Any = field(default=None, init=False)
     is_hr_pass: bool = field(default=False, init=False)
     iteration: int = field(default=0, init=False)
@@ -41,11 +48,22 @@ class StableDiffusionProcessing:
         self.scripts = None
         self.script_args = []
 
+    def setup_prompts(self):
+        count = self.batch_size * self.n_iter
+        self.all_prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt] * count
+        self.all_negative_prompts = [self.negative_prompt] * count
+
+    def init(self, all_prompts, all_seeds, all_subseeds):
+        pass
+
+    def close(self):
+        self.sampler = None
+
     def comment(self, text):
         self.comments[text] = 1
 
     def noise(self, height, width):
-        seeds = [self.seed + self.iteration * self.batch_size + index for index in range(self.batch_size)]
+        seeds = self.all_seeds[self.iteration * self.batch_size :][: self.batch_size]
         return torch.cat([_random(seed, 1, opt_C, height, width) for seed in seeds])
 
     def setup_conds(self):
@@ -102,6 +120,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 class Processed:
     def __init__(self, p, images_list, seed=-1, info="", infotexts=None):
         self.images = images_list
+        self.index_of_first_image = 0
+        self.all_seeds, self.all_prompts = p.all_seeds, p.all_prompts
         self.seed = seed
         self.info = info
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
@@ -123,27 +143,43 @@ def process_images(p):
 
 
 def process_images_inner(p):
+    first = random.randrange(2**31) if p.seed == -1 else p.seed
+    p.setup_prompts()
+    p.all_seeds = [first + index for index in range(len(p.all_prompts))]
+    p.all_subseeds = list(p.all_seeds)
     p.scripts.process(p)
     images, infotexts = [], []
     with torch.no_grad():
+        p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+        if shared.state.job_count == -1:
+            shared.state.job_count = p.n_iter
         for n in range(p.n_iter):
             p.iteration = n
             shared.state.skipped = False
-            if shared.state.interrupted:
+            if shared.state.interrupted or shared.state.stopping_generation:
                 break
             sd_models.reload_model_weights()
+            (Path(paths.data_path) / "params.txt").write_text(create_infotext(p), encoding="utf8")
             p.scripts.process_batch(p, batch_number=n, prompts=[], seeds=[], subseeds=[])
             p.setup_conds()
             samples = p.sample(p.c, p.uc, [], [], 0, [])
+            shared.state.nextjob()
             p.scripts.postprocess_batch(p, samples, batch_number=n)
             for image in samples:
-                pp = scripts.PostprocessImageArgs(image)
+                pp = scripts.PostprocessImageArgs(picture(image))
                 p.scripts.postprocess_image(p, pp)
                 images.append(pp.image)
                 infotexts.append(create_infotext(p))
     result = Processed(p, images, p.seed, infotexts[0] if infotexts else create_infotext(p), infotexts)
     p.scripts.postprocess(p, result)
     return result
+
+
+def picture(latent):
+    colours = ((latent[:3] + 3) / 6).clamp(0, 1).mul(255).round().to(torch.uint8)
+    image = Image.fromarray(colours.permute(1, 2, 0).numpy())
+    image.latent = latent
+    return image
 
 
 def _random(seed, *shape):

@@ -55,6 +55,10 @@ def on_cfg_denoiser(callback, *, name=None):
     _register("cfg_denoiser", callback, name)
 
 
+def on_cfg_after_cfg(callback, *, name=None):
+    _register("cfg_after_cfg", callback, name)
+
+
 def on_script_unloaded(callback, *, name=None):
     _register("script_unloaded", callback, name)
 
@@ -69,6 +73,10 @@ def app_started_callback(demo, app):
 
 def cfg_denoiser_callback(params):
     _fire("cfg_denoiser", params)
+
+
+def cfg_after_cfg_callback(params):
+    _fire("cfg_after_cfg", params)
 
 
 def script_unloaded_callback():

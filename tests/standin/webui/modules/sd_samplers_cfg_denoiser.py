@@ -1,9 +1,11 @@
 """One call of the denoiser: with and without the text, in one UNet call or in two."""
 
+from types import SimpleNamespace
+
 import torch
 
 from modules import shared
-from modules.script_callbacks import CFGDenoiserParams, cfg_denoiser_callback
+from modules.script_callbacks import CFGDenoiserParams, cfg_after_cfg_callback, cfg_denoiser_callback
 from modules.sd_samplers_common import InterruptedException, apply_refiner
 
 
@@ -32,4 +34,6 @@ class CFGDenoiser(torch.nn.Module):
         out = torch.cat([model.apply_model(params.x[part], sigmas[part], texts[part]) for part in parts])
         with_text, without = out.chunk(2)
         self.step += 1
-        return without + (with_text - without) * cond_scale
+        result = without + (with_text - without) * cond_scale
+        cfg_after_cfg_callback(SimpleNamespace(x=result))
+        return result

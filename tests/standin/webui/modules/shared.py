@@ -10,6 +10,9 @@ class State:
         self.stopping_generation = False
         self.sampling_step = 0
         self.sampling_steps = 0
+        self.job = ""
+        self.job_no = 0
+        self.job_count = -1
 
     def interrupt(self):
         self.interrupted = True
@@ -19,11 +22,27 @@ class State:
 
     def begin(self, job="(unknown)"):
         self.__init__()
+        self.job = job
+
+    def end(self):
+        self.job = ""
+
+    def nextjob(self):
+        self.job_no += 1
 
 
 state = State()
 cmd_opts = Namespace(loglevel=None)
-opts = Namespace(batch_cond_uncond=True, sd_model_checkpoint=None)
+opts = Namespace(
+    batch_cond_uncond=True,
+    sd_model_checkpoint=None,
+    return_mask=False,
+    return_mask_composite=False,
+    enable_pnginfo=True,
+    grid_save=True,
+    grid_format="png",
+    grid_extended_filename=False,
+)
 
 
 def __getattr__(name):

@@ -1,0 +1,99 @@
+"""Compare with dense in a running WebUI: two whole generations, and a sheet of both behind the pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.host.calls import active, made
+from tests.host.webui import HIRES, Picture, WebUI
+
+MANUAL = {"mode": "manual", "factor": 2}
+COMPARE = {**MANUAL, "compare": True}
+
+
+def assert_compared(compared: Picture, alone: Picture, dense: Picture) -> None:
+    """The pictures are those made without comparing; both, and those without ToDo, stand on the sheet, a row each."""
+    *pictures, sheet = compared.sha
+    assert pictures == alone.sha
+    assert sheet not in alone.sha
+    drawn = np.asarray(compared.images[-1])
+    for panel in (*alone.images[-1:], *dense.images[-1:]):
+        assert holds(drawn, np.asarray(panel))
+
+
+def holds(whole: np.ndarray, part: np.ndarray) -> bool:
+    height, width = part.shape[:2]
+    corner = whole[: whole.shape[0] - height + 1, : whole.shape[1] - width + 1]
+    found = np.argwhere((corner == part[0, 0]).all(2))
+    return any(np.array_equal(whole[top : top + height, left : left + width], part) for top, left in found)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [{}, HIRES, {"sampler_name": "Heun"}, {"batch_size": 2, "n_iter": 2}, {"width": 520, "height": 392}],
+    ids=["plain", "hires", "Heun", "batch", "odd"],
+)
+def test_txt2img(webui: WebUI, payload: dict[str, Any]) -> None:
+    assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
+
+
+@pytest.mark.parametrize("area", [{}, {"inpainting_fill": 1, "inpaint_full_res": True}], ids=["whole", "masked only"])
+def test_inpainting(webui: WebUI, area: dict[str, Any]) -> None:
+    source = webui.txt2img().images[0]
+    mask = Image.new("L", source.size)
+    ImageDraw.Draw(mask).rectangle((60, 60, 180, 180), fill=255)
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    payload = {"mask": base64.b64encode(buffer.getvalue()).decode(), **area}
+    found = []
+    for todo in ([COMPARE], [MANUAL], None):
+        webui.txt2img()  # the host's encoder draws noise that depends on the generation before
+        found.append(webui.img2img(source, todo, **payload))
+    assert_compared(*found)
+
+
+def test_todo_is_on_in_the_first_half_alone(webui: WebUI) -> None:
+    webui.txt2img([COMPARE])
+    assert active(made(webui)) == [True] * 4 + [False] * 4
+
+
+def test_a_request_as_a_list(webui: WebUI) -> None:
+    values = [True, "manual", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0, True, True]
+    assert len(webui.txt2img(values).images) == 2
+
+
+@pytest.mark.parametrize("half", [0, 1], ids=["with ToDo", "dense"])
+def test_interrupted_in_either_half(webui: WebUI, half: int) -> None:
+    steps = 12
+    found: list[Picture] = []
+    work = threading.Thread(target=lambda: found.append(webui.txt2img([COMPARE], steps=steps)))
+    work.start()
+    other = WebUI(webui.url)
+    while other.get("/sdapi/v1/progress").json()["progress"] < 0.1 + 0.5 * half:
+        assert work.is_alive()
+        time.sleep(0.05)
+    other.post("interrupt")
+    work.join()
+    (picture,) = found
+    assert len(picture.images) == 1
+    assert len(made(webui)) < (1 + half) * steps
+    assert "interrupted" in webui.get("/todo-probe/log").json()[-1]
+    if half:
+        assert picture.sha == webui.txt2img([MANUAL], steps=steps).sha
+
+
+def test_a_dense_half_that_fails_leaves_the_picture(webui: WebUI) -> None:
+    alone = webui.txt2img([MANUAL])
+    made(webui)
+    webui.http.post("/todo-probe/fail", params={"at": 6})
+    assert webui.txt2img([COMPARE]).sha == alone.sha
+    assert "the probe was told to fail here" in webui.get("/todo-probe/log").json()[-1]
+    assert len(webui.txt2img([COMPARE]).images) == 2

@@ -1,0 +1,7 @@
+"""The device's memory."""
+
+import gc
+
+
+def torch_gc():
+    gc.collect()

@@ -1,0 +1,119 @@
+"""The sheet: its size and what stands where, for any pictures."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+
+@pytest.fixture
+def sheet(host):
+    return host.ours("webui.sheet")
+
+
+def noise(width, height, seed=0, mode="RGB"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
+    return Image.fromarray(pixels, mode)
+
+
+def draw(sheet, *pairs):
+    return sheet.draw([sheet.Pair(*pair) for pair in pairs], "a title", ImageFont.load_default)
+
+
+def holds(picture, part):
+    """Whether a picture stands somewhere in another, pixel by pixel."""
+    whole, wanted = np.asarray(picture), np.asarray(part)
+    height, width = wanted.shape[:2]
+    tops, lefts = np.nonzero(
+        (whole[: whole.shape[0] - height + 1, : whole.shape[1] - width + 1] == wanted[0, 0]).all(2)
+    )
+    return any(
+        np.array_equal(whole[top : top + height, left : left + width], wanted)
+        for top, left in zip(tops, lefts, strict=True)
+    )
+
+
+@pytest.mark.parametrize("size", [(256, 256), (520, 776), (1000, 616), (257, 319), (1024, 64)], ids=str)
+def test_both_pictures_are_on_it_as_they_are(sheet, size):
+    dense, todo = noise(*size, 1), noise(*size, 2)
+    drawn = draw(sheet, (dense, todo))
+    assert holds(drawn, dense)
+    assert holds(drawn, todo)
+    assert drawn.width > 3 * size[0]
+    assert drawn.height > size[1]
+
+
+def test_a_tiny_picture_is_shown_larger(sheet):
+    drawn = draw(sheet, (noise(64, 40, 1), noise(64, 40, 2)))
+    assert drawn.width >= 3 * 256
+    assert holds(drawn, noise(64, 40, 1).resize((256, 160), Image.Resampling.NEAREST))
+
+
+def test_a_batch_has_a_row_for_each_pair(sheet):
+    pairs = [(noise(300, 200, seed), noise(300, 200, seed + 10)) for seed in range(4)]
+    drawn = draw(sheet, *pairs)
+    one = draw(sheet, pairs[0])
+    assert drawn.width == one.width
+    assert drawn.height > 3 * (one.height - 100)
+    assert all(holds(drawn, picture) for pair in pairs for picture in pair)
+
+
+def test_rows_may_differ_in_size(sheet):
+    small, large = noise(256, 256), noise(400, 300)
+    drawn = draw(sheet, (small, small), (large, large))
+    assert holds(drawn, small)
+    assert holds(drawn, large)
+
+
+def test_pictures_with_transparency_or_without_colour_are_taken(sheet):
+    assert draw(sheet, (noise(256, 256, mode="RGBA"), noise(256, 256).convert("L"))).mode == "RGB"
+
+
+def test_two_sizes_in_a_pair_are_refused(sheet):
+    with pytest.raises(ValueError, match="256×256 pixels, the other 256×264"):
+        draw(sheet, (noise(256, 256), noise(256, 264)))
+
+
+def test_a_sheet_that_formats_cannot_hold_is_shown_smaller(sheet):
+    plain = Image.new("RGB", (6000, 100))
+    assert max(draw(sheet, (plain, plain)).size) == 16000
+
+
+def test_the_heat_map_is_black_where_nothing_differs(sheet):
+    dense = noise(256, 256)
+    todo = dense.copy()
+    todo.paste((0, 255, 0), (0, 0, 128, 256))
+    (left, right) = (
+        sheet._heat_map(sheet._difference(sheet.Pair(dense, todo)), 255).crop(box)
+        for box in ((0, 0, 128, 256), (128, 0, 256, 256))
+    )
+    assert np.asarray(right).max() == 0
+    assert np.asarray(left).mean() > 50
+
+
+def test_likeness(sheet):
+    picture = noise(64, 64)
+    assert str(sheet.likeness(sheet.Pair(picture, picture))) == "identical"
+    brighter = Image.fromarray(np.clip(np.asarray(picture).astype(int) + 16, 0, 255).astype(np.uint8))
+    near, far = (sheet.likeness(sheet.Pair(picture, other)) for other in (brighter, noise(64, 64, 9)))
+    assert near.psnr == pytest.approx(20 * np.log10(255 / 16), abs=0.5)
+    assert near.ssim > 0.9 > 0.1 > far.ssim
+    assert sheet.likeness(sheet.Pair(noise(8, 4), noise(8, 4, 2))).ssim < 1
+
+
+def test_a_host_without_scikit_image_gets_the_sheet_and_is_told(sheet, monkeypatch):
+    find = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("skimage"):
+            raise ImportError(name)
+        return find(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    pair = sheet.Pair(noise(256, 256), noise(256, 256, 1))
+    assert sheet.likeness(pair) is None
+    assert "scikit-image" in sheet._caption(pair)
+    assert draw(sheet, (pair.dense, pair.todo)).height > 256
