@@ -105,9 +105,13 @@ def test_json_is_read_back(ran):
 def test_a_run_goes_on_with_an_earlier_ones_sizes(ran):
     result, _ = ran
     begun = replace(result, sizes=(), interrupted=True)
-    assert begun.continuing(result, {(128, 128)}).sizes == result.sizes[:1]
+    continued = begun.continuing(result)
+    assert continued.sizes == result.sizes
+    again = replace(result.sizes[1], identical=None)
+    assert continued.including(again).sizes == (result.sizes[0], again)
+    assert begun.including(again).sizes == (again,)
     with pytest.raises(SettingsError, match="another model, batch, machine or version"):
-        begun.continuing(replace(result, batch=2), set())
+        begun.continuing(replace(result, batch=2))
 
 
 def test_table_shows_each_row(ran):

@@ -107,16 +107,18 @@ def task(
         sizes: as 'N' or 'WxH', in pixels.
         compare: names of methods, or 'all'.
         settings: of a further ToDo.
-        published: the published run's sizes, methods and rounds, where none are given.
+        published: the published run's sizes, methods and rounds; only the rounds may be given beside it.
         rest: further fields of Task.
 
     Raises:
-        SettingsError: a size or the name of a method is wrong.
+        SettingsError: a size or the name of a method is wrong, or what is published was to be another.
     """
+    if published and (sizes or compare or settings):
+        raise SettingsError("published", "published: has sizes, methods and settings of its own; give none beside it")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = [METHODS[DENSE], *_compared(compare), *([todo_method(settings)] if settings else [])]
-    if published and not (sizes or compare or settings):
+    if published:
         found = _published(model, device)
     else:
         if len(chosen) == 1:
@@ -147,8 +149,9 @@ def _compared(names: Sequence[str] | None) -> list[Method]:
 
 def _size(model: str, text: str) -> Size:
     """Width and height from 'N' or 'WxH'."""
-    sides: Sequence[Any] = text.partition("x")
-    expected = plan(sides[0], sides[2] or sides[0], Settings(), model)
+    width, by, height = text.partition("x")
+    sides: tuple[Any, Any] = (width, height if by else width)
+    expected = plan(*sides, Settings(), model)
     step = LATENT_SCALE * 2 ** FAMILIES[model].halvings
     if expected.width % step or expected.height % step:
         raise SettingsError("size", f"size: {text!r} is not allowed; sides must be multiples of {step}")

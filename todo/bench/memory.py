@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from todo.bench.methods import Method, Picture
+from todo.bench.methods import Method, Picture, place
 from todo.bench.models import call, inputs
 from todo.downsample import phase_order
 from todo.families import FAMILIES
@@ -44,8 +44,7 @@ class Shadow:
             for level in plan(*size, method.settings(picture), self.family).levels:
                 phase_order(math.ceil(level.factor))
         with self._mode, method.on(self._unet, picture) as patch:
-            if patch:
-                patch.at(0, 1)
+            place(patch)
             given = inputs(self._unet, self.family, size, batch)
             with LiveStorage() as live:
                 call(self._unet, given)

@@ -1,6 +1,6 @@
 """The methods that are measured: each puts itself on a UNet for one run, and takes itself off.
 
-Their names are those of the table, of the JSON and of the option `--methods`.
+Their names are those of the table, of the JSON and of the option `--compare`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ _TRAINED_SIDE = 512
 
 _TILE, _SMALLEST_TILE = 256, 128
 """Pixels per side of HyperTile's tiles by default, and at least, where the picture's sides want smaller ones."""
+
+_STEPS = 1000
+"""Steps of the run that single calls are pretended to belong to: so many that all rounds lie at the beginning of the
+settings' step window, where the plan looks, while the phase turns from round to round."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,13 @@ def tile_pixels(picture: Picture) -> int:
     its bounds."""
     common = math.gcd(*picture.size)
     return max(min(common & -common, _TILE), _SMALLEST_TILE)
+
+
+def place(patch: Patch | None, number: int = 0) -> None:
+    """Tells ToDo's patch, if there is one, where a single call stands: at the beginning of its step window, and
+    `number` steps on."""
+    if patch:
+        patch.at(math.ceil(patch.settings.start * _STEPS) + number, _STEPS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,15 @@ class Result:
         seen = [size.identical for size in self.sizes if size.identical is not None]
         return all(seen) if seen else None
 
-    def continuing(self, earlier: Result, anew: Collection[tuple[int, int]]) -> Result:
-        """This run with an earlier one's sizes before its own, but for those measured anew. Ratios are taken within a
-        size, so that sizes of several runs can stand side by side.
+    def including(self, size: SizeResult) -> Result:
+        """This run with a further size, or one in the place of the same size's earlier results."""
+        if all(each.label != size.label for each in self.sizes):
+            return replace(self, sizes=(*self.sizes, size))
+        return replace(self, sizes=tuple(size if each.label == size.label else each for each in self.sizes))
+
+    def continuing(self, earlier: Result) -> Result:
+        """This run with an earlier one's sizes before its own. Ratios are taken within a size, so that sizes of several
+        runs can stand side by side.
 
         Raises:
             SettingsError: the earlier run measured something else, or elsewhere.
@@ -157,8 +163,7 @@ class Result:
         )  # fmt: skip
         if alike != self:
             raise SettingsError("add", "add: the file has results of another model, batch, machine or version")
-        kept = tuple(size for size in earlier.sizes if (size.width, size.height) not in anew)
-        return replace(self, methods={**earlier.methods, **self.methods}, sizes=kept)
+        return replace(self, methods={**earlier.methods, **self.methods}, sizes=earlier.sizes + self.sizes)
 
     def growth(self, level: str) -> dict[str, Growth]:
         """By method, how self-attention's time grows with the tokens of the finest level. `level` is FINEST or

@@ -40,10 +40,10 @@ def run(task: Task, width: int | None = None) -> Result:
     figures, picture = (task.folder / f"{task.name}.{ending}" for ending in ("json", "png"))
     task.folder.mkdir(parents=True, exist_ok=True)
     if task.add and figures.exists():
-        result = result.continuing(read(figures), {case.size for case in task.cases})
+        result = result.continuing(read(figures))
     with suppress(KeyboardInterrupt):
         for size in measure(unet, task):
-            result = replace(result, sizes=(*result.sizes, size))
+            result = result.including(size)
             write(result, figures)
         result = replace(result, interrupted=False)
     show(result, figures, picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -16,17 +15,13 @@ from todo import BlockReport, Patch, plan
 from todo.bench.cases import Case, Task
 from todo.bench.environment import now
 from todo.bench.memory import Shadow, cuda_peak
-from todo.bench.methods import DENSE, Method, Picture
+from todo.bench.methods import DENSE, Method, Picture, place
 from todo.bench.models import call, inputs
 from todo.bench.results import OUT_OF_MEMORY, Counted, Row, SizeResult
 from todo.bench.sampling import sample
 from todo.bench.split import Split, watched
 from todo.families import FAMILIES, unet_work
 from todo.plan import LATENT_SCALE
-
-_STEPS = 1000
-"""Steps of the pretended run where single calls are timed: so many that all rounds lie at the beginning of the
-settings' step window, where the plan looks, while the phase turns from round to round."""
 
 _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first ones load kernels and fill the allocator."""
@@ -81,11 +76,6 @@ class _Run:
         self.split: Split | None = None
         self.settings = method.settings(picture) if method.settings else None
         self.plan = plan(*picture.size, self.settings, picture.family) if self.settings else None
-
-    def at(self, patch: Patch | None, number: int) -> None:
-        """Tells where a single call stands: at the beginning of the step window, and as many steps on as rounds."""
-        if patch and self.settings:
-            patch.at(math.ceil(self.settings.start * _STEPS) + number, _STEPS)
 
     def check(self) -> None:
         if self.plan and not self.plan.note and not any(block.downsampled for block in self.reports):
@@ -157,7 +147,7 @@ class _Size:
     def _warm_up(self, run: _Run) -> None:
         """Calls that are not timed. The last is watched."""
         with run.method.on(self.unet, self.picture) as patch:
-            run.at(patch, 0)
+            place(patch)
             for _ in range(_WARM_UPS[self.device.type] - 1):
                 call(self.unet, self.given)
             with watched(self.unet) as watch, cuda_peak(self.device) as peak:
@@ -167,7 +157,7 @@ class _Size:
     def _round(self, run: _Run, number: int) -> None:
         """One timed unit. Putting the method on and off is not timed."""
         with run.method.on(self.unet, self.picture) as patch:
-            run.at(patch, number)
+            place(patch, number)
             with nullcontext() if run.split else watched(self.unet) as watch:
                 self._wait()
                 start = self.now()

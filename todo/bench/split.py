@@ -56,11 +56,12 @@ class Watch:
             handle.remove()
 
     def split(self) -> Split:
-        """The split of the calls made so far."""
+        """The split of a call: the mean of those made so far."""
+        calls = sum(kind == _WHOLE for kind, *_ in self._spans)
         kinds: dict[str, float] = defaultdict(float)
         levels: dict[str, float] = defaultdict(float)
         for kind, level, begin, end in self._spans:
-            seconds = self._seconds(begin, end)
+            seconds = self._seconds(begin, end) / calls
             kinds[kind] += seconds
             if level:
                 levels[level] += seconds
