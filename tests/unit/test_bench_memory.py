@@ -34,7 +34,9 @@ def shadow(family: str, kernel: str = SDPA) -> Shadow:
 
 
 def test_live_storage_counts_what_is_held_at_once():
+    outside = torch.ones(5000)
     with LiveStorage() as live:
+        outside[:10].add_(1)
         first = torch.ones(1000)
         second = first + 1
         del first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 import torch
 from ldm.modules.attention import BasicTransformerBlock, CrossAttention
@@ -13,13 +15,32 @@ CPU = torch.device("cpu")
 WIDTH = 32
 
 
+@lru_cache
+def _architecture(family: str) -> torch.nn.Module:
+    return architecture(family, torch.float16)
+
+
 @pytest.mark.parametrize(
     ("family", "parameters"), [("sd1", 859_520_964), ("sd2", 865_910_724), ("sdxl", 2_567_463_684)]
 )
 def test_architectures_are_the_published_ones(family, parameters):
     """Source: the sizes of the published checkpoints' UNets."""
-    unet = architecture(family, torch.float16)
+    unet = _architecture(family)
     assert sum(parameter.numel() for parameter in unet.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [
+        ("sd1", {(320, 8), (640, 8), (1280, 8)}),
+        ("sd2", {(320, 5), (640, 10), (1280, 20)}),
+        ("sdxl", {(640, 10), (1280, 20)}),
+    ],
+)
+def test_heads_are_the_published_ones(family, heads):
+    """Parameters do not tell how many heads share the channels."""
+    attention = [module for name, module in _architecture(family).named_modules() if name.endswith("attn1")]
+    assert {(each.to_q.in_features, each.heads) for each in attention} == heads
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -62,6 +62,17 @@ def test_a_methods_own_hooks_lie_within(name):
         assert watch(unet, inputs(unet, "sd1", (128, 128))).kinds == whole(SD1)
 
 
+def test_what_a_method_does_before_a_block_is_the_blocks(monkeypatch):
+    """As where HyperTile folds the tokens: by a hook that is there before the watch."""
+    ticks = count()
+    monkeypatch.setattr(split, "now", lambda device: ticks.__next__)
+    unet = build_unet("sd1", torch.device("cpu"), torch.float32, 32)
+    for name, module in unet.named_modules():
+        if name.endswith("attn1"):
+            module.register_forward_pre_hook(lambda *_: next(ticks) and None)
+    assert watch(unet, inputs(unet, "sd1", (64, 64))).kinds == {**whole(SD1), "self-attention": 2 * 16}
+
+
 def test_diffusers_layout_of_sd1_is_read_too():
     unet = diffusers_unet(mid_block_type="UNetMidBlock2DCrossAttn")
     with watched(unet) as watch:

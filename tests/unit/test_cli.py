@@ -91,7 +91,7 @@ def test_a_wrong_picture_is_refused(capsys, name, value, allowed):
     assert allowed in said
 
 
-@pytest.mark.parametrize("value", ["1000", "768x1000", "0", "x", "64x64x64", "20480"])
+@pytest.mark.parametrize("value", ["1000", "768x1000", "0", "x", "512x", "64x64x64", "20480"])
 def test_a_wrong_size_is_refused(capsys, value):
     assert "not allowed" in refusal(capsys, "bench", "--size", value)
 
@@ -99,6 +99,10 @@ def test_a_wrong_size_is_refused(capsys, value):
 @pytest.mark.parametrize("option", ["--rounds", "--batch", "--threads", "--steps", "--memory"])
 def test_wrong_numbers_are_refused(capsys, option):
     assert "'0' is not allowed; it must be a whole number from 1" in refusal(capsys, "bench", option, "0")
+
+
+def test_published_sizes_cannot_be_chosen(capsys):
+    assert "published: has sizes, methods and" in refusal(capsys, "bench", "--published", "--size", "512")
 
 
 def test_an_unknown_method_is_refused(capsys):
@@ -149,9 +153,13 @@ for name in ("ldm", "matplotlib", "tqdm", "diffusers", "gradio"):
 from todo.__main__ import main
 assert main(["plan"]) == 0
 assert main(["bench"]) == 1
+for name in ("matplotlib", "tqdm", "diffusers"):
+    del sys.modules[name]
+assert main(["bench", "--device", "cpu"]) == 1
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1024×1024: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert "`make demo` installs" in done.stderr
+    for package, said in zip(("matplotlib", "ldm"), done.stderr.splitlines(), strict=True):
+        assert said.startswith(f"todo bench needs the package '{package}")
+        assert said.endswith("`make demo` installs it")

@@ -130,7 +130,8 @@ def _draw_speedups(axes: Axes, result: Result, sizes: Sequence[SizeResult]) -> N
     axes.grid(axis="y", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_title("Speed-up over dense, by size in pixels")
-    axes.legend(loc="upper left", ncols=1)
+    if drawn:
+        axes.legend(loc="upper left", ncols=1)
 
 
 def _line(sizes: Sequence[SizeResult], name: str) -> list[tuple[int, Spread]]:
@@ -248,7 +249,8 @@ def _draw_growth(axes: Axes, laws: dict[str, Growth]) -> None:
     axes.grid(color=_FAINT, linewidth=0.6)
     axes.set_xlabel("tokens of the finest level")
     axes.set_title(f"{SELF_ATTENTION.capitalize()} of the finest level, s")
-    axes.legend(loc="upper left")
+    if tokens:
+        axes.legend(loc="upper left")
 
 
 def _apart(values: Sequence[int]) -> list[int]:
