@@ -3,13 +3,12 @@ knobs from Settings, speed and memory from the published results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from todo.bench import fits
-from todo.bench.growth import Growth
 from todo.bench.methods import DENSE
-from todo.bench.report import where
+from todo.bench.report import markdown, where
 from todo.bench.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from todo.bench.split import KINDS, MIDDLE, SELF_ATTENTION
 from todo.settings import KNOBS, Knob
@@ -56,12 +55,8 @@ def speed_table() -> str:
     environment = result.environment
     rounds = ", ".join(f"{size.rounds} at {size.label}" for size in result.sizes)
     head = ["", *(size.label for size in result.sizes)]
-    lines = [
-        f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds}",
-        "",
-        *_rows([head, ["---"] * len(head), *(_speed_row(result, name) for name in result.methods if name != DENSE)]),
-    ]
-    return "\n".join(lines) + "\n"
+    about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds}"
+    return f"{about}\n\n" + markdown(head, (_speed_row(result, name) for name in result.methods if name != DENSE))
 
 
 def _speed_row(result: Result, method: str) -> list[str]:
@@ -82,14 +77,8 @@ def growth_table() -> str:
     """By method, the exponent with which self-attention's time grows with the tokens."""
     result = read(RESULTS / "sd1-cpu.json")
     laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
-    rows = [
-        [name, *(_exponent(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]
-    ]
-    return "\n".join(_rows([["", *laws], ["---"] * 3, *rows])) + "\n"
-
-
-def _exponent(law: Growth) -> str:
-    return f"{law.exponent:.2f}" + ("" if law.error is None else f" ± {law.error:.2f}")
+    rows = [[name, *(str(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]]
+    return markdown(["", *laws], rows)
 
 
 def split_table() -> str:
@@ -103,7 +92,7 @@ def split_table() -> str:
         [name, *(f"{split.levels[level]:.2f}" for level in _LEVELS), *(f"{split.kinds[kind]:.2f}" for kind in kinds)]
         for name, split in rows
     ]
-    return "\n".join(_rows([head, ["---"] * len(head), *cells])) + "\n"
+    return markdown(head, cells)
 
 
 _LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
@@ -111,10 +100,6 @@ _LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
 
 def memory_table(model: str) -> Callable[[], str]:
     return lambda: fits.table(fits.read(RESULTS / f"{model}-memory.json"))
-
-
-def _rows(lines: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 GENERATED = {

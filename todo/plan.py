@@ -14,8 +14,11 @@ from todo.settings import Knob, Settings
 LATENT_SCALE = 8
 """Pixels per latent, per side."""
 
+LARGEST_SIDE = 16384
+"""Pixels per side of the largest picture that there is a plan for."""
+
 _WIDTH, _HEIGHT = (
-    Knob(name, kind=int, default=None, label=name.title(), help=f"{name} in pixels", minimum=64, maximum=16384)
+    Knob(name, kind=int, default=None, label=name.title(), help=f"{name} in pixels", minimum=64, maximum=LARGEST_SIDE)
     for name in ("width", "height")
 )
 _FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
@@ -87,6 +90,11 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan for JSON, with `parts` and `summary`."""
         return {**asdict(self), "parts": self.parts(), "summary": self.summary()}
+
+
+def side_step(family: str) -> int:
+    """Pixels that a side must be a multiple of, for the UNet to halve the latent evenly at every level."""
+    return LATENT_SCALE * 2 ** FAMILIES[family].halvings
 
 
 def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires: bool = False) -> Plan:

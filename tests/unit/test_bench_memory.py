@@ -128,7 +128,7 @@ def test_todo_never_holds_more_where_diffusers_slices_attention():
 
 
 def test_the_largest_side_fits_and_the_next_does_not(monkeypatch):
-    monkeypatch.setattr(memory, "_LARGEST_SIDE", 2048)
+    monkeypatch.setattr(memory, "LARGEST_SIDE", 2048)
     small = shadow("sd1", MATRIX)
     budget = 2**30
     largest = {}

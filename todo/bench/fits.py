@@ -12,6 +12,7 @@ import torch
 from todo.bench.memory import Shadow
 from todo.bench.methods import DENSE, GRID_32, LIMIT, METHODS
 from todo.bench.models import MATRIX, SDPA, architecture
+from todo.bench.report import markdown
 
 KERNELS = {SDPA: "scaled_dot_product_attention", MATRIX: "the matrix of scores written out"}
 GIB = 2**30
@@ -58,17 +59,12 @@ def find(model: str, batch: int, budget: int) -> Fits:
 def table(fits: Fits) -> str:
     """The figures in Markdown, which reads well as text too."""
     sides = list(fits.rows[0].peaks)
-    head = [
-        "attention",
-        "method",
-        *(f"{side}²" for side in sides),
-        f"largest square in {fits.budget / GIB:g} GiB",
+    head = ["attention", "method", *(f"{side}²" for side in sides), f"largest square in {fits.budget / GIB:g} GiB"]
+    rows = [
+        [KERNELS[row.kernel], row.method, *(f"{row.peaks[side] / GIB:.2f} GiB" for side in sides), f"{row.largest}²"]
+        for row in fits.rows
     ]
-    lines = [head, ["---"] * len(head)]
-    for row in fits.rows:
-        peaks = [f"{row.peaks[side] / GIB:.2f} GiB" for side in sides]
-        lines.append([KERNELS[row.kernel], row.method, *peaks, f"{row.largest}²"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown(head, rows)
 
 
 def write(fits: Fits, path: Path) -> None:

@@ -18,6 +18,10 @@ class Growth:
     tokens: tuple[int, ...]
     seconds: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """The exponent, with its error."""
+        return f"{self.exponent:.2f}" + ("" if self.error is None else f" ± {self.error:.2f}")
+
     def at(self, tokens: float) -> float:
         """The fitted seconds."""
         return self.factor * tokens**self.exponent

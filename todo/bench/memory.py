@@ -17,8 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from todo.bench.methods import Method, Picture, place
 from todo.bench.models import call, inputs
 from todo.downsample import phase_order
-from todo.families import FAMILIES
-from todo.plan import LATENT_SCALE, plan
+from todo.plan import LARGEST_SIDE, plan, side_step
 
 
 class Shadow:
@@ -53,8 +52,8 @@ class Shadow:
     def largest_side(self, method: Method, budget: int, batch: int = 1) -> int:
         """The side in pixels of the largest square picture whose call's peak lies within `budget` bytes, up to the
         largest that can be planned; 0 if not even the smallest does."""
-        step = LATENT_SCALE * 2 ** FAMILIES[self.family].halvings
-        fits, too_large = 0, _LARGEST_SIDE // step + 1
+        step = side_step(self.family)
+        fits, too_large = 0, LARGEST_SIDE // step + 1
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
             if self.peak(method, (middle * step, middle * step), batch) <= budget:
@@ -62,9 +61,6 @@ class Shadow:
             else:
                 too_large = middle
         return fits * step
-
-
-_LARGEST_SIDE = 16384
 
 
 class LiveStorage(TorchDispatchMode):

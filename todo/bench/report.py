@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from todo.bench.results import ALL_LEVELS, FINEST, Counted, Result, Row, SizeResult, Spread
 from todo.plan import percent
@@ -46,13 +46,16 @@ def table(result: Result) -> str:
     return "\n".join([*lines, rule, *_closing(result)])
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def _closing(result: Result) -> Iterator[str]:
     yield f"Rounds: {', '.join(f'{size.rounds} at {size.label}' for size in result.sizes)}. {_LEGEND}"
     for level in (FINEST, ALL_LEVELS):
-        laws = [
-            f"{method} {law.exponent:.2f}" + ("" if law.error is None else f" ± {law.error:.2f}")
-            for method, law in result.growth(level).items()
-        ]
+        laws = [f"{method} {law}" for method, law in result.growth(level).items()]
         if laws:
             yield f"Exponent of self-attention's time in the number of tokens, {level}: {', '.join(laws)}"
     yield f"After removal: output bit-identical: {({None: 'not compared', True: 'yes', False: 'NO'})[result.identical]}"

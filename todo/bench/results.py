@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from todo import Settings, SettingsError
+from todo import Settings, SettingsError, plan
 from todo.bench.environment import Environment
 from todo.bench.growth import Growth, fit
 from todo.bench.methods import DENSE, LIMIT
 from todo.bench.split import FINEST_LEVEL, SELF_ATTENTION, Split
-from todo.families import FAMILIES
-from todo.plan import LATENT_SCALE
 
 FINEST, ALL_LEVELS = "finest level", "all levels"
 
@@ -254,9 +252,7 @@ def _ratio(above: Row | None, below: Row) -> Spread | None:
 
 def _finest_tokens(model: str, size: SizeResult) -> int:
     """Tokens of the model's finest self-attention."""
-    layout = FAMILIES[model]
-    height, width = layout.grid((size.height // LATENT_SCALE, size.width // LATENT_SCALE), layout.finest)
-    return height * width
+    return plan(size.width, size.height, Settings(), model).levels[0].tokens
 
 
 def _self_attention(split: Split, level: str) -> float:

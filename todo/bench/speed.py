@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from todo import BlockReport, Patch, plan
+from todo import BlockReport, Patch, Settings, plan
 from todo.bench.cases import Case, Task
 from todo.bench.environment import now
 from todo.bench.memory import Shadow, cuda_peak
@@ -20,8 +20,6 @@ from todo.bench.models import call, inputs
 from todo.bench.results import OUT_OF_MEMORY, Counted, Row, SizeResult
 from todo.bench.sampling import sample
 from todo.bench.split import Split, watched
-from todo.families import FAMILIES, unet_work
-from todo.plan import LATENT_SCALE
 
 _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first ones load kernels and fill the allocator."""
@@ -223,5 +221,4 @@ def _calls(task: Task) -> int:
 
 def _dense_work(task: Task, case: Case) -> int:
     """Multiply-accumulates of a dense call, by which the progress bar goes."""
-    width, height = case.size
-    return task.batch * unet_work(FAMILIES[task.model], (height // LATENT_SCALE, width // LATENT_SCALE), {})
+    return task.batch * plan(*case.size, Settings(), task.model).unet.dense
