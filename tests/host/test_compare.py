@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 import time
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.host.calls import active, made
-from tests.host.webui import HIRES, Picture, WebUI
+from tests.host.webui import HIRES, Picture, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
 COMPARE = {**MANUAL, "compare": True}
@@ -50,9 +48,7 @@ def test_inpainting(webui: WebUI, area: dict[str, Any]) -> None:
     source = webui.txt2img().images[0]
     mask = Image.new("L", source.size)
     ImageDraw.Draw(mask).rectangle((60, 60, 180, 180), fill=255)
-    buffer = io.BytesIO()
-    mask.save(buffer, "PNG")
-    payload = {"mask": base64.b64encode(buffer.getvalue()).decode(), **area}
+    payload = {"mask": encoded(mask), **area}
     found = []
     for todo in ([COMPARE], [MANUAL], None):
         webui.txt2img()  # the host's encoder draws noise that depends on the generation before

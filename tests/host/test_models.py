@@ -3,40 +3,17 @@ kinds: SDXL and its refiner, SD2 with v-prediction, inpainting, instruct-pix2pix
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.host.calls import active, by_size, finest_keys, made
+from tests.host.checkpoints import kind_of, load_another_layout, of_kind
 from tests.host.neighbours.neighbour import Payload
-from tests.host.webui import HIRES, Picture, WebUI
+from tests.host.webui import HIRES, Picture, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
-KINDS = {
-    "SDXL": ("xl",),
-    "SDXL refiner": ("refiner",),
-    "SD2 v-prediction": ("sd2", "-v"),
-    "inpainting": ("inpaint",),
-    "instruct-pix2pix": ("pix2pix",),
-    "Flux": ("flux",),
-}
-"""What the name of a kind's checkpoint contains. The last that fits counts: a refiner's has 'xl' in it too."""
-
-
-def kind_of(title: str) -> str:
-    """The kind of a checkpoint; '' for one of the loaded one's kind."""
-    return next((kind for kind in reversed(KINDS) if all(part in title.lower() for part in KINDS[kind])), "")
-
-
-def of_kind(checkpoints: list[str], kind: str) -> str:
-    """The host's checkpoint of a kind; without one the test is skipped."""
-    found = next((title for title in checkpoints if kind_of(title) == kind), None)
-    if found is None:
-        pytest.skip(f"the WebUI has no {kind} checkpoint ({' and '.join(KINDS[kind])} in its name)")
-    return found
 
 
 def only_the_finest_downsampled(calls: list[dict[str, Any]]) -> bool:
@@ -48,20 +25,11 @@ def only_the_finest_downsampled(calls: list[dict[str, Any]]) -> bool:
     return bool(calls) and [call["keys"] for call in calls] == wanted
 
 
-def renew(webui: WebUI, sdxl: str) -> None:
-    """Makes the host build its model anew: one of another layout in between brings that about."""
-    webui.txt2img(steps=1, width=64, height=64, override_settings={"sd_model_checkpoint": sdxl})
-    webui.txt2img(steps=1)
-
-
 def masked() -> Payload:
     """An img2img request's mask: the right half is painted anew."""
     mask = Image.new("L", (256, 256))
     mask.paste(255, (128, 0, 256, 256))
-    buffer = io.BytesIO()
-    mask.save(buffer, "PNG")
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return {"mask": encoded, "inpainting_fill": 1, "inpaint_full_res": False}
+    return {"mask": encoded(mask), "inpainting_fill": 1, "inpaint_full_res": False}
 
 
 @pytest.fixture
@@ -194,7 +162,7 @@ def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints:
 def test_fp8_storage(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
     if not webui.is_a1111 or "fp8_storage" not in webui.get("/sdapi/v1/options").json():
         pytest.skip("this WebUI has no fp8 storage, or another option for it")
-    sdxl = of_kind(checkpoints, "SDXL")
+    of_kind(checkpoints, "SDXL")  # needed below: without one, the test is skipped before it changes an option
     webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Enable"})
     try:
         before = webui.txt2img()
@@ -206,7 +174,8 @@ def test_fp8_storage(webui: WebUI, checkpoints: list[str], dense: list[str]) -> 
         webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Disable"})
         # The host halves the model's noise schedule with its weights, and never makes it whole again, with ToDo or
         # without (sd_models.py of 1.10, `model.half()` before weights are loaded).
-        renew(webui, sdxl)
+        load_another_layout(webui, checkpoints)
+        webui.txt2img(steps=1)
     assert before.sha != dense, "the host uses fp8"
     assert only_the_finest_downsampled(calls)
     assert picture.sha != before.sha

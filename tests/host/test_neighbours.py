@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.host.calls import active, made
+from tests.host.checkpoints import load_another_layout
 from tests.host.neighbours import NEIGHBOURS
 from tests.host.neighbours.neighbour import ASIDE, DENSE, Neighbour, Payload
 from tests.host.webui import Picture, WebUI
@@ -127,13 +128,9 @@ def test_every_attention_optimisation(webui: WebUI, optimisation: str) -> None:
 def new_modules(webui: WebUI, checkpoints: list[str]) -> Iterator[None]:
     """HyperTile keeps the forward of the first optimisation that it met on a module, so each case needs a model made
     anew, before and after: a model of another layout in between brings that about."""
-    sdxl = next((title for title in checkpoints if "xl" in title.lower()), None)
-    if sdxl is None:
-        pytest.skip("the WebUI has no SDXL checkpoint to switch to and back")
-    switch = {"steps": 1, "width": 64, "height": 64, "override_settings": {"sd_model_checkpoint": sdxl}}
-    webui.txt2img(**switch)
+    load_another_layout(webui, checkpoints)
     yield
-    webui.txt2img(**switch)
+    load_another_layout(webui, checkpoints)
     webui.txt2img(steps=1)
 
 

@@ -17,6 +17,13 @@ SMALL = {"prompt": "a cat", "seed": 7, "steps": 4, "width": 256, "height": 256, 
 HIRES = {"enable_hr": True, "hr_upscaler": "Latent", "hr_scale": 1.5, "denoising_strength": 0.6}
 
 
+def encoded(image: Image.Image) -> str:
+    """A picture as payloads have it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 @dataclass(frozen=True)
 class Picture:
     """What came back: the pictures, and the parameters of the first."""
@@ -63,10 +70,7 @@ class WebUI:
         return self._generate("txt2img", todo, payload)
 
     def img2img(self, image: Image.Image, todo: list[Any] | None = None, **payload: Any) -> Picture:
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        return self._generate("img2img", todo, {"init_images": [encoded], "denoising_strength": 0.5, **payload})
+        return self._generate("img2img", todo, {"init_images": [encoded(image)], "denoising_strength": 0.5, **payload})
 
     def post(self, route: str, todo: list[Any] | None = None, **payload: Any) -> httpx.Response:
         payload = {**SMALL, **payload}

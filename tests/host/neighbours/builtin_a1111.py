@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 
 import pytest
 from PIL import Image
 
-from tests.host.neighbours.neighbour import ASIDE, Neighbour, Payload
+from tests.host.neighbours.neighbour import ASIDE, Neighbour, Payload, named, on_a1111
 from tests.host.plot import plot
-from tests.host.webui import HIRES, WebUI
+from tests.host.webui import HIRES, WebUI, encoded
 
 LARGE = {"width": 512, "height": 512, "steps": 2}
-
-
-def on_a1111(payload: Payload) -> Callable[[WebUI], Payload]:
-    """The payload, for A1111 alone."""
-
-    def request(webui: WebUI) -> Payload:
-        if not webui.is_a1111:
-            pytest.skip("this WebUI is not A1111")
-        return payload
-
-    return request
 
 
 def network(part: str) -> Callable[[WebUI], Payload]:
@@ -33,10 +20,7 @@ def network(part: str) -> Callable[[WebUI], Payload]:
     def request(webui: WebUI) -> Payload:
         answer = webui.get("/sdapi/v1/loras")
         names = [lora["name"] for lora in answer.json()] if answer.status_code == 200 else []
-        name = next((name for name in names if part in name.lower()), None)
-        if name is None:
-            pytest.skip(f"this WebUI has no network with {part!r} in its name")
-        return {"prompt": f"a cat <lora:{name}:1>"}
+        return {"prompt": f"a cat <lora:{named(names, part, 'network')}:1>"}
 
     return request
 
@@ -52,10 +36,8 @@ def hypernetwork(webui: WebUI) -> Payload:
 def soft_mask() -> Payload:
     """From nothing at the left edge to a full repaint at the right."""
     mask = Image.linear_gradient("L").rotate(90)
-    buffer = io.BytesIO()
-    mask.save(buffer, "PNG")
     return {
-        "mask": base64.b64encode(buffer.getvalue()).decode(),
+        "mask": encoded(mask),
         "inpainting_fill": 1,
         "inpaint_full_res": False,
         "alwayson_scripts": {"soft inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}},

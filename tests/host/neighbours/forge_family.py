@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from PIL import Image, ImageDraw
 
-from tests.host.neighbours.neighbour import DENSE, Neighbour, Payload
-from tests.host.webui import HIRES, WebUI
+from tests.host.neighbours.neighbour import DENSE, Neighbour, Payload, named, only_on
+from tests.host.webui import HIRES, WebUI, encoded
 
 KOHYA = "kohya hrfix integrated"
 TILES = "multidiffusion integrated"
@@ -32,13 +29,7 @@ class Host:
 
     def only(self, payload: Payload | Callable[[WebUI], Payload]) -> Callable[[WebUI], Payload]:
         """The payload, for this host alone."""
-
-        def request(webui: WebUI) -> Payload:
-            if not self.is_it(webui):
-                pytest.skip(f"this WebUI is not {self.name}")
-            return payload(webui) if callable(payload) else payload
-
-        return request
+        return only_on(self.name, self.is_it, payload)
 
     def script(self, title: str, *arguments: Any, **payload: Any) -> Callable[[WebUI], Payload]:
         """A request with an always-on script."""
@@ -130,9 +121,7 @@ def control(*models: str, **payload: Any) -> Callable[[WebUI], Payload]:
         names = webui.get("/controlnet/model_list").json()["model_list"]
         units = []
         for part in models:
-            name = next((name for name in names if part in name.lower()), None)
-            if name is None:
-                pytest.skip(f"this WebUI has no control model with {part!r} in its name")
+            name = named(names, part, "control model")
             units.append({"module": "None", "model": name, "image": drawing(), "save_detected_map": False})
         return always_on(CONTROLNET, *units, **payload)
 
@@ -145,6 +134,4 @@ def drawing() -> str:
     draw = ImageDraw.Draw(image)
     draw.ellipse((40, 40, 200, 180), outline="white", width=5)
     draw.line((0, 255, 255, 60), fill="white", width=5)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return encoded(image)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from tests.host.webui import WebUI
 
@@ -16,6 +18,32 @@ DENSE = "no change"
 """The neighbour changes no picture by itself (a memory mode, an exact optimisation); ToDo acts as without it."""
 
 Payload = Mapping[str, Any]
+
+
+def only_on(
+    host: str, is_it: Callable[[WebUI], bool], payload: Payload | Callable[[WebUI], Payload]
+) -> Callable[[WebUI], Payload]:
+    """The payload, for one host alone: others have scripts and options of equal names that are not the same."""
+
+    def request(webui: WebUI) -> Payload:
+        if not is_it(webui):
+            pytest.skip(f"this WebUI is not {host}")
+        return payload(webui) if callable(payload) else payload
+
+    return request
+
+
+def on_a1111(payload: Payload | Callable[[WebUI], Payload]) -> Callable[[WebUI], Payload]:
+    """The payload, for A1111 alone."""
+    return only_on("A1111", lambda webui: webui.is_a1111, payload)
+
+
+def named(names: Iterable[str], part: str, what: str) -> str:
+    """The first of a host's files with `part` in its name; without one the test is skipped."""
+    found = next((name for name in names if part in name.lower()), None)
+    if found is None:
+        pytest.skip(f"this WebUI has no {what} with {part!r} in its name")
+    return found
 
 
 @dataclass(frozen=True)
