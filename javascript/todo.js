@@ -68,13 +68,21 @@
         return information === null ? "" : information.textContent;
     }
 
+    // The first pass's size, and that of hires fix where it is on.
+    function sizes(tab) {
+        return [firstSize(tab), hiresSize(tab)].filter((size) => size !== null);
+    }
+
     // A line's questions to the host: one for each pass.
     function questions(tab, knobs) {
-        const passes = [{...firstSize(tab), ...knobs}];
-        const hires = hiresSize(tab);
-        if (hires !== null) passes.push({...hires, hires: "true", ...knobs});
-        return passes.map((pass) => "todo/v1/plan?" + new URLSearchParams(pass));
+        return sizes(tab).map((size, index) => {
+            const pass = index > 0 ? {...size, hires: "true"} : size;
+            return "todo/v1/plan?" + new URLSearchParams({...pass, ...knobs});
+        });
     }
+
+    // What the button 'Measure on this GPU' sends.
+    window.todoSizes = (tab) => JSON.stringify({batch: valueOf(tab + "_batch_size"), passes: sizes(tab)});
 
     async function ask(question) {
         const response = await fetch(question);

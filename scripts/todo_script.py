@@ -10,7 +10,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
 from modules import script_callbacks, scripts  # noqa: E402
 
 # A plain import, not a lazy one: this extension is on the path only while its scripts load.
-from todo.webui import api, compare, generation, host, log, ui, xyz  # noqa: E402
+from todo.webui import api, compare, generation, host, log, measure, ui, xyz  # noqa: E402
 
 
 class ToDo(scripts.Script):
@@ -49,6 +49,7 @@ log.set_up(host.log_level())
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.register)
 script_callbacks.on_cfg_denoiser(generation.step)
+script_callbacks.on_cfg_denoiser(measure.step)
 script_callbacks.on_cfg_denoiser(compare.step)
 script_callbacks.on_cfg_after_cfg(compare.step_done)
 script_callbacks.on_script_unloaded(generation.remove_all)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,15 @@ OTHER_BATCH = "with keys and queries of different batch (tiled by a neighbour)"
 OTHER_TOKENS = "with tokens that are no whole multiple of the grid (tiled or merged by a neighbour)"
 NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
 BYPASSED = "with the key projection bypassed (fused or replaced by a neighbour)"
+
+
+def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that torch.compile calls as it is; traced, its counting would be compiled anew from step to step.
+
+    The compiler takes a second to import, and without it nothing is compiled yet.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    return dynamo.disable(hook) if dynamo else hook
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,14 @@ class BlockReport:
     def downsampled(self) -> int:
         """How many calls were downsampled."""
         return self.calls - sum(self.skips.values())
+
+
+def skips(rows: Iterable[BlockReport]) -> Counter[str]:
+    """Calls left whole, by reason."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found.update(row.skips)
+    return found
 
 
 @dataclass
@@ -96,11 +114,11 @@ class Block:
     def hooks(self) -> Iterator[RemovableHandle]:
         """Registers the hooks; a handle of each takes it off."""
         attention: Any = self.where.attention
-        yield self.where.transformer.register_forward_pre_hook(self.on_transformer, with_kwargs=True)
-        yield attention.register_forward_pre_hook(self.on_attention, with_kwargs=True)
-        yield attention.to_q.register_forward_pre_hook(self.on_query)
-        yield attention.to_k.register_forward_pre_hook(self.on_key)
-        yield attention.to_v.register_forward_pre_hook(self.on_value)
+        yield self.where.transformer.register_forward_pre_hook(untraced(self.on_transformer), with_kwargs=True)
+        yield attention.register_forward_pre_hook(untraced(self.on_attention), with_kwargs=True)
+        yield attention.to_q.register_forward_pre_hook(untraced(self.on_query))
+        yield attention.to_k.register_forward_pre_hook(untraced(self.on_key))
+        yield attention.to_v.register_forward_pre_hook(untraced(self.on_value))
 
     def on_transformer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         image: Any = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.host.calls import made
 from tests.host.webui import WebUI
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -126,3 +130,63 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     page.wait_for_selector(f"{other}factor", state="visible", timeout=15_000)
     assert number(page, f"{other}factor") == 3.5
     assert page.locator(f"{other}enabled-visible-checkbox").is_checked()
+
+
+def measure(page: Any, side: int, ratio: str = "2") -> Any:
+    """Presses the button for a square of so many pixels; returns where the result will stand."""
+    switch_on(page)
+    for name in ("width", "height"):
+        set_number(page, f"#txt2img_{name}", str(side))
+    page.locator(f"{TODO}mode input").first.click()
+    page.locator(f"{TODO}mode li").filter(has_text="manual").first.click()
+    set_number(page, f"{TODO}factor", ratio)
+    page.locator(f"{TODO}measure").click()
+    return page.locator(f"{TODO}measured").first
+
+
+def test_measure(page: Any, webui: WebUI, dense: list[str]) -> None:
+    result = measure(page, 256)
+    playwright.expect(result).to_contain_text("256×256: dense ", timeout=120_000)
+    text = result.inner_text()
+    assert "(predicted ×" in text
+    assert [label in text for label in ("dense", "ratio 1.5", "ratio 2", "ratio 3", "ratio 4")] == [True] * 5
+    seen = {number for call in made(webui) for numbers in call["keys"].values() for number in numbers}
+    assert {1024, 256, 121, 64} <= seen, "keys of the finest level, dense and with each ratio"
+    ARTIFACTS.mkdir(exist_ok=True)
+    for name in ("host-measure.png", "host-measure-dark.png"):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", "dark" in name)
+        page.wait_for_timeout(300)
+        page.locator(f"{TODO}enabled").screenshot(path=ARTIFACTS / name)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert webui.txt2img().sha == dense, "the model is as it was"
+
+
+def test_measure_waits_for_a_running_generation(page: Any, webui: WebUI, dense: list[str]) -> None:
+    long = {"width": 512, "height": 512, "steps": 12}
+    alone = webui.txt2img(**long).sha
+    made(webui)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(lambda: WebUI(webui.url).txt2img(**long).sha)
+        wait_for_a_step(webui)
+        result = measure(page, 256)
+        assert running.result() == alone
+    playwright.expect(result).to_contain_text("256×256: dense ", timeout=120_000)
+    sizes = [size for size, _ in groupby(call["latent"] for call in made(webui))]
+    assert sizes == [[64, 64], [32, 32]]
+    assert webui.txt2img().sha == dense
+
+
+def test_measuring_can_be_stopped(page: Any, webui: WebUI, dense: list[str]) -> None:
+    result = measure(page, 512)
+    wait_for_a_step(webui)
+    page.locator(f"{TODO}stop").click()
+    playwright.expect(result).to_have_text("Measurement stopped", timeout=60_000)
+    assert webui.txt2img().sha == dense
+
+
+def wait_for_a_step(webui: WebUI) -> None:
+    """Until the host is in the midst of sampling."""
+    for _ in range(600):
+        if webui.get("/sdapi/v1/progress").json()["state"]["job_count"]:
+            return
+        time.sleep(0.1)

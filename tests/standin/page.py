@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -20,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import FileResponse
 
 from tests.standin import host as standin
+from tests.standin import models
 
 SCRIPTS = {"page.js": Path(__file__).with_name("page.js"), "todo.js": standin.ROOT / "javascript" / "todo.js"}
 STYLE = ".input-accordion .input-accordion-checkbox { margin-right: 0.5em !important }"
@@ -31,7 +31,7 @@ CHECKPOINTS = {
 
 
 def model(family: str) -> Any:
-    return SimpleNamespace(**{f"is_{name}": name == family for name in ("sd1", "sd2", "sdxl")})
+    return models.LoadedModel(standin.small_unet(), family)
 
 
 def page(host: standin.Host) -> None:
@@ -50,6 +50,7 @@ def build_tab(host: standin.Host, tab: str, runner: Any) -> None:
     with gr.Row():
         with gr.Column(elem_id=f"{tab}_settings"):
             sizes(host, tab)
+            gr.Slider(1, 8, 1, step=1, label="Batch size", elem_id=f"{tab}_batch_size", interactive=True)
             runner.prepare_ui()
             runner.setup_ui()
         with gr.Column():
@@ -127,6 +128,7 @@ def application(host: standin.Host) -> FastAPI:
 
 def main(port: int) -> None:
     with standin.running(page=page, style=STYLE) as host:
+        host.ours("webui.rounds").SECONDS = 1.0  # figures need not stand still here
         for title, (family, seconds) in CHECKPOINTS.items():
             host.add_checkpoint(title, loader(family, seconds))
         host.use_checkpoint(next(iter(CHECKPOINTS)))

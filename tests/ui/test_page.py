@@ -255,11 +255,50 @@ def test_a_picture_fills_every_control(tab):
     assert tab.values() == DEFAULTS
 
 
+# --- the measurement
+
+
+def measured(tab, first):
+    """The lines of a measurement, once the first one begins so."""
+    tab.find(f"#{ID('measure')}").click()
+    result = tab.find(f".prose#{ID('measured')}")
+    assert tab.until(lambda: result.inner_text().startswith(first))
+    return result.inner_text().split("\n")
+
+
+def test_it_measures_what_the_page_asks_for(tab):
+    tab.open()
+    tab.number("txt2img_width", 256)
+    tab.number("txt2img_height", 192)
+    tab.number("txt2img_batch_size", 2)
+    tab.number(ID("grid"), 16)
+    line, *plot = measured(tab, "256×192, batch of 2: dense ")
+    assert "(predicted ×" in line
+    assert plot[::2] == ["dense", "24 per side", "16 per side"]
+    tab.find("#txt2img_hr .label-wrap").first.click()
+    tab.live_is(lambda text: "512×384: hires pass" in text)
+    tab.number("txt2img_batch_size", 1)
+    lines = measured(tab, "256×192: dense ")
+    assert any(line.startswith("512×384, hires pass: dense ") for line in lines)
+
+
+def test_measuring_can_be_stopped(tab):
+    tab.open()
+    tab.find(f"#{ID('measure')}").click()
+    tab.page.wait_for_timeout(300)
+    tab.find(f"#{ID('stop')}").click()
+    result = tab.find(f".prose#{ID('measured')}")
+    assert tab.until(result.inner_text) == "Measurement stopped"
+
+
 # --- how it looks
 
 
 def test_nothing_sticks_out(tab, artifacts):
     tab.open()
+    tab.number("txt2img_width", 256)
+    tab.number("txt2img_height", 256)
+    measured(tab, "256×256: dense ")
     tab.number("txt2img_width", 1024)
     tab.number("txt2img_height", 1024)
     tab.find("#txt2img_hr .label-wrap").first.click()

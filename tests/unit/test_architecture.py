@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
-    ("todo.settings", "todo.downsample", "todo.unet", "todo.families"),
+    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing"),
     ("todo.schedule",),
     ("todo.block", "todo.plan"),
     ("todo.patch",),

@@ -77,10 +77,6 @@ def test_a_split_adds_up_to_the_call(ran):
             assert sum(row.split.levels.values()) == pytest.approx(row.split.kinds["self-attention"])
 
 
-def test_rounds_begin_with_another_method_each():
-    assert [speed.rotated("abc", number) for number in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
-
-
 def test_ratios_are_taken_round_by_round(ran):
     for size in ran[0].sizes:
         dense, row, limit = size.rows[0], size.rows[1], size.rows[-1]

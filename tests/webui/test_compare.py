@@ -253,7 +253,7 @@ def test_nothing_keeps_a_compared_generation_in_memory(host, saved):
 
 
 def test_img2img_keeps_its_masks_apart(host):
-    pictures = host.ours("webui.host").pictures
+    pictures = host.ours("webui.runs").pictures
     host.shared.opts.return_mask = True
     try:
         p = host.p()

@@ -22,8 +22,8 @@ def shown(host):
     knobs = host.ours("settings").KNOBS.values()
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
-    compare = host.ours("webui.request").COMPARE
-    return words | {compare.label, compare.help} | live_words(host)
+    compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
+    return words | {compare.label, compare.help, page.MEASURE, page.STOP} | live_words(host)
 
 
 def live_words(host):

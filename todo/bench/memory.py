@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -93,24 +91,6 @@ class LiveStorage(TorchDispatchMode):
                 self.made.append(self._held[storage])
         self.peak = max(self.peak, sum(self._held.values()))
         return output
-
-
-class Peak:
-    """The peak, in bytes; known once the `with` block has ended."""
-
-    bytes: int = 0
-
-
-@contextmanager
-def cuda_peak(device: torch.device) -> Iterator[Peak]:
-    """Follows the CUDA allocator's own peak, workspaces included, in a `with` block."""
-    peak = Peak()
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    yield peak
-    torch.cuda.synchronize(device)
-    peak.bytes = torch.cuda.max_memory_allocated(device) - before
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:

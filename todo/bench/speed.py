@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,16 @@ from tqdm import tqdm
 from todo import BlockReport, Patch, Settings, plan
 from todo.bench.cases import Case, Task
 from todo.bench.environment import now
-from todo.bench.memory import Shadow, cuda_peak
+from todo.bench.memory import Shadow
 from todo.bench.methods import DENSE, Method, Picture, place
 from todo.bench.models import call, inputs
 from todo.bench.results import OUT_OF_MEMORY, Counted, Row, SizeResult
 from todo.bench.sampling import sample
 from todo.bench.split import Split, watched
+from todo.timing import is_out_of_memory, peak_memory, rotated, wait
 
 _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first ones load kernels and fill the allocator."""
-
-_Found = TypeVar("_Found")
 
 
 def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
@@ -54,12 +53,6 @@ def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
                     yield size.result()
                 raise
             yield size.result()
-
-
-def rotated(methods: Sequence[_Found], number: int) -> list[_Found]:
-    """The order of a round: each begins with the next method, so that none always follows the same idle spell."""
-    start = number % len(methods)
-    return [*methods[start:], *methods[:start]]
 
 
 class _Run:
@@ -134,7 +127,7 @@ class _Size:
             try:
                 action()
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 run.out_of_memory = True
         # By now the error, and with it what its frames held, is gone.
@@ -148,19 +141,21 @@ class _Size:
             place(patch)
             for _ in range(_WARM_UPS[self.device.type] - 1):
                 call(self.unet, self.given)
-            with watched(self.unet) as watch, cuda_peak(self.device) as peak:
+            with watched(self.unet) as watch, peak_memory(self.device) as peak:
                 call(self.unet, self.given)
-            run.split, run.peak = watch.split(), peak.bytes
+            run.split = watch.split()
+            if peak.before is not None and peak.most is not None:
+                run.peak = peak.most - peak.before
 
     def _round(self, run: _Run, number: int) -> None:
         """One timed unit. Putting the method on and off is not timed."""
         with run.method.on(self.unet, self.picture) as patch:
             place(patch, number)
             with nullcontext() if run.split else watched(self.unet) as watch:
-                self._wait()
+                wait(self.device)
                 start = self.now()
                 output = self._unit(patch)
-                self._wait()
+                wait(self.device)
                 run.seconds[number] = self.now() - start
             if watch:
                 run.split = watch.split()
@@ -184,10 +179,6 @@ class _Size:
         else:
             self.identical = self.identical is not False and torch.equal(output, self.reference)
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
 
 def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
     """Adds up the blocks' reports by level, finest first."""
@@ -206,12 +197,6 @@ def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
         )
         for (level, grid), blocks in sorted(levels.items())
     )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On the CPU it is a RuntimeError like any other; where the system promises more memory than there is, it ends the
-    # process instead.
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _calls(task: Task) -> int:

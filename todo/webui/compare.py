@@ -13,7 +13,7 @@ from copy import copy
 from typing import Any
 
 from todo.settings import SettingsError
-from todo.webui import host, sheet
+from todo.webui import host, runs, sheet
 from todo.webui.generation import OVERRIDES
 from todo.webui.log import logger
 from todo.webui.request import requested
@@ -34,13 +34,13 @@ class Half:
 
     def start(self) -> None:
         """A denoiser call begins. One that failed has never ended."""
-        host.wait_for_device()
+        runs.wait_for_device()
         self._since = time.perf_counter()
 
     def stop(self) -> None:
         """The denoiser call has ended."""
         if self._since is not None:
-            host.wait_for_device()
+            runs.wait_for_device()
             self.seconds += time.perf_counter() - self._since
             self._since = None
 
@@ -51,7 +51,7 @@ class Comparison:
     def __init__(self, p: Any, first_argument: int):
         self.owner = weakref.ref(p)
         self.runner = p.scripts
-        self.random = host.random_state()
+        self.random = runs.random_state()
         self.dense = _dense_copy(p, first_argument)
         setattr(p, HALF, Half())
         setattr(self.dense, HALF, Half())
@@ -61,14 +61,14 @@ class Comparison:
         p.scripts = self.runner
         note = INTERRUPTED
         try:
-            ours = host.pictures(p, processed)
+            ours = runs.pictures(p, processed)
             if not getattr(p, HALF).cut_short and not host.interrupted():
                 theirs = self._make_dense(p)
                 if theirs is not None and len(theirs) == len(ours):
                     note = self._add_sheet(p, processed, list(zip(theirs, ours, strict=True)))
         except Exception as error:
             logger.exception("Compare with dense failed")
-            host.free_memory()
+            runs.free_memory()
             note = f"Compare with dense failed, so there is no sheet: {type(error).__name__}: {error}"
         logger.info(note)
         processed.comments += f"{note}\n"
@@ -76,16 +76,16 @@ class Comparison:
     def _make_dense(self, p: Any) -> list[Any] | None:
         """The pictures without ToDo; None if the user cut them short."""
         _pin(self.dense, p)
-        with host.random_state_of(self.random), host.prompt_history_kept():
-            processed = host.generate(self.dense)
+        with runs.random_state_of(self.random), runs.prompt_history_kept():
+            processed = runs.generate(self.dense)
         half = getattr(self.dense, HALF)
-        return None if half.cut_short or host.interrupted() else host.pictures(self.dense, processed)
+        return None if half.cut_short or host.interrupted() else runs.pictures(self.dense, processed)
 
     def _add_sheet(self, p: Any, processed: Any, pairs: list[tuple[Any, Any]]) -> str:
         seconds = [getattr(half, HALF).seconds for half in (self.dense, p)]
         title = sheet.times(*seconds)
-        picture = sheet.draw([sheet.Pair(*pair) for pair in pairs], title, host.font)
-        host.add_picture(p, processed, picture, "todo-compare")
+        picture = sheet.draw([sheet.Pair(*pair) for pair in pairs], title, runs.font)
+        runs.add_picture(p, processed, picture, "todo-compare")
         return f"Compare with dense: {title}"
 
 
@@ -111,7 +111,7 @@ def prepare(p: Any, arguments: tuple[Any, ...], first_argument: int) -> None:
 def count_jobs(p: Any, batch_number: int) -> None:
     """At a generation's first batch: the progress bar learns of the dense half's jobs."""
     if batch_number == 0 and getattr(p.scripts, "comparison", None) is not None and getattr(p, HALF, None):
-        host.add_jobs(p)
+        runs.add_jobs(p)
 
 
 def step(params: Any) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any
 
 from torch.nn import Module
 
-from todo.block import BlockReport
+from todo.block import BlockReport, skips
 from todo.patch import Patch, apply_patch
 from todo.settings import Settings, SettingsError
 from todo.unet import UnsupportedModelError, find_unet
@@ -63,11 +63,8 @@ class Generation:
 
     def why_no_effect(self) -> str:
         """Why no token was downsampled, to complete 'no effect …'; '' if one was, or nothing was sampled yet."""
-        rows = self.report()
-        if not self.steps or any(row.downsampled for row in rows):
-            return ""
-        skips = _skips(rows)
-        return self.unsupported or (skips.most_common(1)[0][0] if skips else NEVER_CALLED)
+        reason = why_none(self.report()) if self.steps else ""
+        return reason and (self.unsupported or reason)
 
     def _patch(self, unet: Module, controlnets: list[Module]) -> Patch:
         networks = (unet, *controlnets)
@@ -134,6 +131,14 @@ def finish(p: Any, processed: Any) -> None:
         logger.info(_summary(generation.report()) + refused)
 
 
+def why_none(rows: list[BlockReport]) -> str:
+    """Why no call was downsampled, to complete 'no effect …'; '' if one was."""
+    if any(row.downsampled for row in rows):
+        return ""
+    reasons = skips(rows)
+    return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
+
+
 def remove_all() -> None:
     """Takes every patch of ours off every model."""
     _remove(list(_live))
@@ -143,14 +148,6 @@ def _remove(patches: list[Patch]) -> None:
     for patch in patches:
         patch.remove()
         _live.discard(patch)
-
-
-def _skips(rows: list[BlockReport]) -> Counter[str]:
-    """Calls left whole, by reason."""
-    skips: Counter[str] = Counter()
-    for row in rows:
-        skips.update(row.skips)
-    return skips
 
 
 def _summary(rows: list[BlockReport]) -> str:
@@ -166,5 +163,5 @@ def _group_summary(level: int, grid: tuple[int, int], rows: list[BlockReport]) -
     calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
     text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
     text += f" in {downsampled} of {calls} attention calls"
-    left = ", ".join(f"{count} {reason}" for reason, count in _skips(rows).items())
+    left = ", ".join(f"{count} {reason}" for reason, count in skips(rows).items())
     return f"{text} (left whole: {left})" if left else text

@@ -6,16 +6,10 @@ Nothing here loads a model: `shared.sd_model` would, `model_data` does not.
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from modules import devices, images, paths, processing, sd_models, shared
+from modules import sd_models, shared
 from torch.nn import Module
 
 
@@ -85,106 +79,6 @@ def denoiser(params: Any) -> Any:
 def interrupted() -> bool:
     """Whether the user cut the generation short."""
     return bool(shared.state.interrupted or shared.state.skipped)
-
-
-@dataclass(frozen=True)
-class RandomState:
-    """Where every generator stands that a generation may draw from without a seed."""
-
-    python: Any
-    numpy: Any
-    torch: Any
-    cuda: Any
-
-
-def random_state() -> RandomState:
-    """Where the random generators stand now."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return RandomState(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
-
-
-def _set_random_state(state: RandomState) -> None:
-    random.setstate(state.python)
-    np.random.set_state(state.numpy)
-    torch.set_rng_state(state.torch)
-    if state.cuda:
-        torch.cuda.set_rng_state_all(state.cuda)
-
-
-@contextmanager
-def random_state_of(state: RandomState) -> Iterator[None]:
-    """Turns the random generators back to `state` for the length of a `with` block."""
-    present = random_state()
-    _set_random_state(state)
-    try:
-        yield
-    finally:
-        _set_random_state(present)
-
-
-@contextmanager
-def prompt_history_kept() -> Iterator[None]:
-    """What the page's button for the last prompt reads: a generation in the block does not count."""
-    file = Path(paths.data_path) / "params.txt"
-    text = file.read_bytes() if file.is_file() else None
-    try:
-        yield
-    finally:
-        if text is not None:
-            file.write_bytes(text)
-
-
-def generate(p: Any) -> Any:
-    """Makes the pictures of `p`, scripts included, within or beside another generation."""
-    with closing(p):
-        return processing.process_images(p)
-
-
-def pictures(p: Any, processed: Any) -> list[Any]:
-    """The pictures that were made, without their grid, masks and what scripts put beside them."""
-    first = processed.index_of_first_image
-    masks = shared.opts.return_mask + shared.opts.return_mask_composite
-    each = 1 + (masks if getattr(p, "mask_for_overlay", None) is not None else 0)
-    return list(processed.images[first::each][: len(processed.infotexts) - first])
-
-
-def add_picture(p: Any, processed: Any, picture: Any, name: str) -> None:
-    """Puts a picture behind a generation's, with the first one's parameters, and saves it as the host saves grids."""
-    opts = shared.opts
-    text = processed.infotexts[processed.index_of_first_image]
-    if opts.enable_pnginfo:
-        picture.info["parameters"] = text
-    if opts.grid_save and not p.do_not_save_grid:
-        short = not opts.grid_extended_filename
-        seed, prompt = processed.all_seeds[0], processed.all_prompts[0]
-        images.save_image(
-            picture, p.outpath_grids, name, seed, prompt, opts.grid_format,
-            info=text, short_filename=short, p=p, grid=True,
-        )  # fmt: skip
-    # Masks have no text of their own; the host finds a picture's by its place.
-    processed.infotexts += [processed.info] * (len(processed.images) - len(processed.infotexts)) + [text]
-    processed.images.append(picture)
-
-
-def add_jobs(p: Any) -> None:
-    """Tells the progress bar that the generation of `p` is made twice."""
-    shared.state.job_count += p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
-
-
-def font(size: int) -> Any:
-    """The host's own font, in pixels."""
-    return images.get_font(size)
-
-
-def wait_for_device() -> None:
-    """Waits until the graphics card has done what it was asked to do."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def free_memory() -> None:
-    """After a failure: gives back what no longer is in use."""
-    devices.torch_gc()
 
 
 def log_level() -> str | None:

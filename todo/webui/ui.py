@@ -1,4 +1,4 @@
-"""The accordion: one control for each row of the table, in its order, and the live line."""
+"""The accordion: one control for each row of the table, in its order, the live line, and the measurement."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import gradio as gr
 from modules.ui_components import InputAccordion
 
 from todo.settings import KNOBS, Knob
+from todo.webui import measure
 from todo.webui.infotext import READERS
 from todo.webui.request import COMPARE, ENABLED
 
@@ -24,6 +25,13 @@ ROWS = (
     ("taper", "passes"),
     ("hires_factor", "controlnet"),
 )
+
+
+MEASURE = "Measure on this GPU"
+STOP = "Stop measuring"
+
+_NO_PROGRESS = gr.Progress()
+"""By this default gradio knows where a function wants its progress bar."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
                     controls[name] = _control(KNOBS[name], elem_id(name))
         controls[COMPARE.name] = _control(COMPARE, elem_id(COMPARE.name))
         gr.HTML(_live_line(elem_id, tab), elem_id=elem_id("live"))
+        _add_measuring(list(controls.values()), elem_id, tab)
     _show_mode(controls)
     return Page(
         controls=list(controls.values()),
@@ -64,6 +73,23 @@ def _control(knob: Knob, elem_id: str) -> Any:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
     # The host restores a saved default of a Dropdown through `init_field`, which `_show_mode` needs.
     return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=list(knob.choices), **common)
+
+
+def _add_measuring(controls: list[Any], elem_id: Callable[[str], str], tab: str) -> None:
+    """The button that measures, one that stops it, and what came of it."""
+    with gr.Row():
+        start = gr.Button(MEASURE, elem_id=elem_id("measure"))
+        stop = gr.Button(STOP, elem_id=elem_id("stop"))
+    sizes = gr.Textbox(visible=False, elem_id=elem_id("sizes"))
+    result = gr.HTML(elem_id=elem_id("measured"))
+
+    def run(asked: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
+        return measure.measure(asked, values, progress)
+
+    # The browser knows the sizes; the first input is there to carry them.
+    with_sizes = f"(_, ...values) => [todoSizes({json.dumps(tab)}), ...values]"
+    start.click(run, _js=with_sizes, inputs=[sizes, *controls], outputs=[result], api_name=False)
+    stop.click(measure.stop, queue=False, api_name=False)
 
 
 def _show_mode(controls: dict[str, Any]) -> None:

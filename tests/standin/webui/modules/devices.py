@@ -2,6 +2,10 @@
 
 import gc
 
+import torch
+
+device = torch.device("cpu")
+
 
 def torch_gc():
     gc.collect()

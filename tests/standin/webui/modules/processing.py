@@ -33,6 +33,7 @@ class StableDiffusionProcessing:
     override_settings: dict[str, Any] = None
     refiner_checkpoint_info: Any = None
     refiner_switch_at: float = None
+    sd_model: Any = None
     comments: dict = None
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False

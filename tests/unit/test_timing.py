@@ -1,0 +1,51 @@
+"""What the benchmark and the page's measurement have in common."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from todo import timing
+
+
+def test_rounds_begin_with_another_each():
+    rounds = [timing.rotated("abc", number) for number in range(4)]
+    assert rounds == [list("abc"), list("bca"), list("cab"), list("abc")]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_memory_that_does_not_suffice(error, is_it):
+    assert timing.is_out_of_memory(error) is is_it
+
+
+def test_the_cpu_keeps_no_account():
+    with timing.peak_memory(torch.device("cpu")) as peak:
+        torch.ones(1000)
+    assert (peak.before, peak.most) == (None, None)
+
+
+def test_a_device_with_an_account(monkeypatch):
+    """A stand-in for torch.cuda, which cannot be had here: told to forget its peak, it starts from what it holds."""
+    told = []
+    account = SimpleNamespace(
+        synchronize=lambda: told.append("wait"),
+        reset_peak_memory_stats=lambda device: told.append("reset"),
+        memory_allocated=lambda device: 100,
+        max_memory_allocated=lambda device: 175,
+    )
+    monkeypatch.setattr(torch, "cuda", account)
+    with timing.peak_memory(torch.device("cuda")) as peak:
+        told.append("work")
+    assert (peak.before, peak.most) == (100, 175)
+    assert told == ["wait", "reset", "work", "wait"]

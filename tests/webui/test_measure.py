@@ -1,0 +1,283 @@
+"""Measure on this GPU: what is timed, what is said, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.standin import models
+from tests.unit.small_models import hook_counts
+
+from .test_lifecycle import at_each_step
+
+SIZE = {"width": 128, "height": 96}
+MANUAL = {"mode": "manual", "factor": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def quick(host, monkeypatch):
+    """Figures need not stand still here."""
+    monkeypatch.setattr(host.ours("webui.rounds"), "SECONDS", 1e-9)
+
+
+@pytest.fixture
+def calls(host):
+    """The UNet calls made: latent's shape, and how many keys the finest block computed."""
+    seen = []
+    attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
+    handles = [
+        host.unet.register_forward_hook(lambda _, args, output: seen[-1].insert(0, tuple(args[0].shape))),
+        attention.to_k.register_forward_hook(lambda _, args, output: seen.append([output.shape[1]])),
+    ]
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+def values(host, **changed):
+    """The page's controls with some changed."""
+    names = host.ours("webui.request").NAMES
+    defaults = [getattr(control, "value", None) for control in host.script().controls]
+    return [changed.get(name, default) for name, default in zip(names, defaults, strict=True)]
+
+
+def measure(host, *passes, batch=1, progress=lambda share, desc: None, **changed):
+    asked = json.dumps({"batch": batch, "passes": passes or [SIZE]})
+    return host.ours("webui.measure").measure(asked, values(host, **changed), progress)
+
+
+def text(page):
+    """What a page shows, line by line."""
+    return [part for part in re.split(r"<[^>]*>", page) if part]
+
+
+def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
+    page = measure(host, **MANUAL)
+    # With and without the text in one call; then the host's step goes on, in the fastest way, and ends.
+    timed, rest = calls[:5], calls[5:]
+    assert {shape for shape, _ in calls} == {(2, 4, 12, 16)}
+    assert [kept for _, kept in timed] == [192, 88, 48, 24, 12]
+    assert len(rest) == 1
+    (line, *plot) = text(page)
+    assert re.fullmatch(r"128×96: dense \d+ ms · ToDo \d+ ms per step · ×\d+\.\d\d \(predicted ×1\.\d\d\)", line)
+    assert plot[::2] == ["dense", "ratio 1.5", "ratio 2", "ratio 3", "ratio 4"]
+    assert all(re.fullmatch(r"\d+ ms( · ×\d+\.\d\d)?", figure) for figure in plot[1::2])
+
+
+def test_a_step_of_two_calls_is_twice_one(host, calls, monkeypatch):
+    monkeypatch.setattr(host.shared.opts, "batch_cond_uncond", False)
+    found = []
+    figures = host.ours("webui.figures")
+    monkeypatch.setattr(figures, "page", lambda given: found.extend(given) or "")
+    timed = []
+    rounds = host.ours("webui.rounds")
+    original = rounds.measure
+    monkeypatch.setattr(rounds, "measure", lambda *given: timed.extend(original(*given)) or timed)
+    measure(host, batch=2, **MANUAL)
+    assert {shape[0] for shape, _ in calls} == {2}
+    assert [row.seconds for row in found[0].rows] == [2 * each.seconds for each in timed]
+
+
+@pytest.mark.parametrize("mode", ["auto", "manual"])
+def test_the_hires_pass_has_figures_of_its_own(host, calls, mode):
+    page = measure(host, SIZE, {"width": 256, "height": 192}, mode=mode, grid=16, factor=2.0, hires_factor=3.0)
+    lines = [part for part in text(page) if "per step" in part]
+    assert [line.split(":")[0] for line in lines] == ["128×96", "256×192, hires pass"]
+    if mode == "manual":
+        assert text(page)[-8::2] == ["ratio 2.25", "ratio 3", "ratio 4.5", "ratio 6"]
+    else:
+        assert text(page)[-4:-1:2] == ["24 per side", "16 per side"]
+    assert {shape[2:] for shape, _ in calls} == {(12, 16), (24, 32)}
+
+
+def test_the_window_does_not_count(host, calls):
+    measure(host, **MANUAL, start=0.5, end=0.7, taper=True)
+    assert [kept for _, kept in calls[:5]] == [192, 88, 48, 24, 12]
+
+
+def test_no_effect_is_said(host):
+    assert "no effect at this size" in measure(host, mode="auto")
+
+
+def test_a_model_without_such_attention(host):
+    host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
+    host.use_checkpoint("sd3")
+    assert text(measure(host))[0].startswith("ToDo has no effect on this model")
+
+
+def test_a_model_without_a_plan_is_measured_without_a_prediction(host):
+    host.add_checkpoint("other", models.shared(lambda unet: models.LoadedModel(unet, "other"), host.unet))
+    host.use_checkpoint("other")
+    (line, *_) = text(measure(host, **MANUAL))
+    assert "×" in line.partition(": ")[2]
+    assert "predicted" not in line
+
+
+@pytest.mark.parametrize(
+    ("size", "word"), [({"width": 0, "height": 96}, "width"), ({"width": 128, "height": 10**6}, "height")]
+)
+def test_a_size_that_no_picture_has(host, calls, size, word):
+    assert text(measure(host, size))[0].startswith(f"{word}: ")
+    assert calls == []
+
+
+def test_a_wrong_value(host, calls):
+    assert "factor: 99 is not allowed" in measure(host, mode="manual", factor=99)
+    assert calls == []
+
+
+def full_at(host, monkeypatch, *kept):
+    """The device's memory does not suffice for calls with so many keys."""
+    attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
+
+    def fail(_, args, output):
+        if output.shape[1] in kept:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    return attention.to_k.register_forward_hook(fail)
+
+
+def test_dense_need_not_fit(host, monkeypatch):
+    handle = full_at(host, monkeypatch, 192)
+    (line, *plot) = text(measure(host, **MANUAL))
+    handle.remove()
+    assert re.fullmatch(r"128×96: dense does not fit in memory · ToDo \d+ ms per step", line)
+    assert plot[1] == "does not fit in memory"
+    assert all(figure.endswith(" ms") for figure in plot[3::2])
+
+
+def test_nothing_fits(host, monkeypatch):
+    handle = full_at(host, monkeypatch, 192, 48, 24, 12)
+    (line, *_) = text(measure(host, **MANUAL))
+    handle.remove()
+    assert line == "128×96: dense does not fit in memory · ToDo does not fit in memory"
+
+
+def test_memory_is_told_where_the_device_keeps_account(host, monkeypatch):
+    figures = host.ours("webui.figures")
+    page, found = figures.page, []
+    monkeypatch.setattr(figures, "page", lambda given: found.extend(given) or page(given))
+    rounds = host.ours("webui.rounds")
+    original = rounds.measure
+
+    def with_peaks(*given):
+        timed = original(*given)
+        for index, each in enumerate(timed):
+            each.peak = (10 - index) * 2**30
+        return timed
+
+    monkeypatch.setattr(rounds, "measure", with_peaks)
+    assert text(measure(host, **MANUAL))[0].endswith("memory 10.0 → 8.0 GB")
+
+
+def state(host):
+    """Everything that a measurement must leave as it was."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "prompt": Path(host.paths.data_path, "params.txt").read_text(encoding="utf8"),
+        "weights": [parameter.sum().item() for parameter in host.unet.parameters()],
+        "hooks": hook_counts(host.unet),
+        "options": dict(vars(host.shared.opts)),
+        "job": host.shared.state.job,
+    }
+
+
+@pytest.mark.parametrize("ending", ["done", "stopped", "failed"])
+def test_all_is_left_as_it_was(host, ending, monkeypatch):
+    expected = host.generate({"factor": 2}).picture
+    host.shared.state.end()
+    before = state(host)
+
+    def progress(share, desc):
+        if ending == "stopped" and desc != "waiting for its turn":
+            host.ours("webui.measure").stop()
+        if ending == "failed" and desc != "waiting for its turn":
+            raise OSError("no more")
+
+    page = measure(host, **MANUAL, progress=progress)
+    assert ("per step" in page) is (ending == "done")
+    assert state(host) == before
+    assert torch.equal(host.generate({"factor": 2}).picture, expected)
+
+
+def test_nothing_is_saved_and_no_script_is_told(host, monkeypatch):
+    host.images.saved.clear()
+    told = []
+    monkeypatch.setattr(host.scripts.scripts_txt2img, "process", lambda p: told.append(p))
+    measure(host, **MANUAL)
+    assert host.images.saved == told == []
+
+
+def test_a_failure_is_said_and_logged(host, monkeypatch):
+    monkeypatch.setattr(host.processing, "process_images", lambda p: 1 / 0)
+    assert text(measure(host)) == ["Measuring failed: ZeroDivisionError: division by zero"]
+    assert host.log.at("ERROR") == ["Measuring failed"]
+
+
+def test_it_is_logged(host):
+    measure(host, **MANUAL)
+    assert host.log.at("INFO")[-1].startswith("128×96: dense ")
+
+
+def test_the_hosts_own_interrupt_stops_it(host, calls):
+    def progress(share, desc):
+        if desc != "waiting for its turn":
+            host.shared.state.interrupt()
+
+    assert text(measure(host, **MANUAL, progress=progress)) == ["Measurement stopped"]
+    assert len(calls) <= 1
+
+
+def test_it_waits_for_a_running_generation(host, calls):
+    """A generation is in the midst of its steps: not one of the measurement's calls comes between."""
+    reached, go_on, done = threading.Event(), threading.Event(), []
+
+    def hold(_):
+        if threading.current_thread() is generating:
+            reached.set()
+            go_on.wait(20)
+
+    at_each_step(host, hold)
+    queued = host.call_queue.wrap_queued_call(lambda: host.generate(width=64, height=64))
+    generating = threading.Thread(target=lambda: done.append(queued()))
+    generating.start()
+    assert reached.wait(20)
+    waiting = threading.Event()
+    pages = []
+    measuring = threading.Thread(target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set())))
+    measuring.start()
+    assert waiting.wait(20)
+    assert not any(shape == (2, 4, 12, 16) for shape, _ in calls)
+    go_on.set()
+    generating.join(20)
+    measuring.join(20)
+    sizes = [shape[2:] for shape, _ in calls]
+    assert sizes == [(8, 8)] * 4 + [(12, 16)] * (len(sizes) - 4)
+    assert len(sizes) > 4
+    assert "per step" in pages[0]
+
+
+def test_one_that_waits_can_be_stopped(host, calls):
+    with host.call_queue.queue_lock:
+        waiting, pages = threading.Event(), []
+        thread = threading.Thread(target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set())))
+        thread.start()
+        assert waiting.wait(20)
+        host.ours("webui.measure").stop()
+    thread.join(20)
+    assert text(pages[0]) == ["Measurement stopped"]
+    assert calls == []
+
+
+def test_generations_are_not_measured(host, calls):
+    host.generate({"factor": 2}, steps=2)
+    assert [kept for _, kept in calls] == [64, 64]

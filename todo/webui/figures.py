@@ -1,0 +1,111 @@
+"""What was measured, as a line of text and as HTML for the page. Knows figures, no host.
+
+Colours are gradio's own variables, so that they follow the page's theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_GB = 1024**3
+"""Bytes in what the host calls a GB."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of the settings that were timed.
+
+    seconds: a sampling step's; None where memory did not suffice.
+    faster: how many times faster than dense; None where dense has no time.
+    predicted: the same by arithmetic alone; None for dense, and where there is no plan for the model.
+    peak: device memory in bytes; None where the device keeps no account.
+    chosen: whether these are the settings asked for.
+    note: why ToDo did nothing, to complete 'no effect …'; '' where it did.
+    """
+
+    label: str
+    seconds: float | None
+    faster: float | None
+    predicted: float | None
+    peak: int | None
+    out_of_memory: bool
+    chosen: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one pass came to; the first row is dense. `checkpoint` is the model's title."""
+
+    width: int
+    height: int
+    batch: int
+    hires: bool
+    rows: tuple[Row, ...]
+    checkpoint: str
+
+    @property
+    def dense(self) -> Row:
+        return self.rows[0]
+
+    @property
+    def chosen(self) -> Row:
+        return next(row for row in self.rows if row.chosen)
+
+
+def line(figures: Figures) -> str:
+    """The result in one line: times, speed-up, memory."""
+    dense, chosen = figures.dense, figures.chosen
+    parts = [f"dense {_time(dense)}", f"ToDo {_time(chosen)}" + (" per step" if chosen.seconds else "")]
+    if chosen.note:
+        parts.append(f"no effect {chosen.note}")
+    elif chosen.faster:
+        predicted = f" (predicted ×{chosen.predicted:.2f})" if chosen.predicted else ""
+        parts.append(f"×{chosen.faster:.2f}{predicted}")
+    if dense.peak and chosen.peak:
+        parts.append(f"memory {dense.peak / _GB:.1f} → {chosen.peak / _GB:.1f} GB")
+    return f"{_what(figures)}: {' · '.join(parts)}"
+
+
+def page(found: Sequence[Figures]) -> str:
+    """A line and a plot for each pass."""
+    return "".join(f"{message(line(each))}{_plot(each)}" for each in found)
+
+
+def message(text: str) -> str:
+    """A sentence in a line of its own."""
+    return f'<div style="margin-top: 0.5em">{escape(text)}</div>'
+
+
+def _what(figures: Figures) -> str:
+    batch = f", batch of {figures.batch}" if figures.batch > 1 else ""
+    hires = ", hires pass" if figures.hires else ""
+    return f"{figures.width}×{figures.height}{batch}{hires}"
+
+
+def _time(row: Row) -> str:
+    if row.seconds is None:
+        return "does not fit in memory"
+    return f"{row.seconds:.1f} s" if row.seconds >= 10 else f"{1000 * row.seconds:.0f} ms"
+
+
+def _plot(figures: Figures) -> str:
+    """A bar for each row, as long as its step takes."""
+    longest = max((row.seconds or 0.0 for row in figures.rows), default=0.0) or 1.0
+    bars = "".join(_bar(row, (row.seconds or 0.0) / longest, _speed_up(figures, row)) for row in figures.rows)
+    grid = "display: grid; grid-template-columns: max-content 1fr max-content; gap: 2px 0.8em; align-items: center"
+    return f'<div style="{grid}; margin: 0.4em 0 0.8em">{bars}</div>'
+
+
+def _bar(row: Row, share: float, speed_up: str) -> str:
+    colour = "--color-accent" if row.chosen else "--neutral-400"
+    bar = f"display: block; height: 0.8em; border-radius: 2px; width: {100 * share:.1f}%; background: var({colour})"
+    weight = ' style="font-weight: 600"' if row.chosen else ""
+    cells = escape(row.label), f'<span style="{bar}"></span>', escape(f"{_time(row)}{speed_up}")
+    return "".join(f"<span{weight}>{cell}</span>" for cell in cells)
+
+
+def _speed_up(figures: Figures, row: Row) -> str:
+    return f" · ×{row.faster:.2f}" if row.faster and row is not figures.dense and not row.note else ""
