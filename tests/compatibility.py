@@ -47,6 +47,7 @@ class Row:
 
     tests: patterns of the names of live tests; those that ran decide the cell.
     result: what comes of it, the same on every host.
+    run: what a run must have had in particular to count; '' where any run does.
     cells: by record, for hosts on which no test of it ran; '*' for all others. Also adds a note to a live cell.
     """
 
@@ -54,15 +55,17 @@ class Row:
     result: str
     tests: tuple[str, ...] = ()
     cells: dict[str, Cell] = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A section of the document."""
+    """A section of the document, with columns for all hosts unless `hosts` names others."""
 
     title: str
     rows: tuple[Row, ...]
     text: str = ""
+    hosts: tuple[Host, ...] = ()
 
 
 class EmptyCellError(Exception):
@@ -82,6 +85,7 @@ def live(row: Row, host: Host) -> Cell | None:
     outcomes = {
         f"{name} in a run with {variant or 'no flags'}": outcome
         for variant, record in records(host)
+        if row.run in ("", variant)
         for name, outcome in record["tests"].items()
         if any(fnmatchcase(_plain(name), _plain(pattern)) for pattern in row.tests)
     }
@@ -125,7 +129,7 @@ def document(introduction: str, hosts: tuple[Host, ...], tables: tuple[Table, ..
     for table in tables:
         lines += ["", f"## {table.title}", ""]
         lines += [table.text.strip(), ""] if table.text else []
-        lines += _table_lines(table, hosts, notes)
+        lines += _table_lines(table, table.hosts or hosts, notes)
     lines += ["", "## Notes", ""]
     lines += [f'{number}. <a id="note-{number}"></a>{text}' for number, text in enumerate(notes.texts, 1)]
     return "\n".join(lines) + "\n"

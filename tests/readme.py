@@ -1,11 +1,12 @@
-"""The parts of the README and of docs/speed.md that come from the code. `python -m tests.readme` writes the tables:
-knobs from Settings, speed and memory from the published results."""
+"""The parts of the README, docs/speed.md and docs/guide.md that come from the code. `python -m tests.readme` writes the
+tables: knobs from Settings, speed and memory from the published results, work from the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from todo import Settings, plan
 from todo.bench import fits
 from todo.bench.methods import DENSE
 from todo.bench.report import markdown, where
@@ -16,6 +17,7 @@ from todo.settings import KNOBS, Knob
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
+GUIDE = ROOT / "docs" / "guide.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -102,6 +104,22 @@ def memory_table(model: str) -> Callable[[], str]:
     return lambda: fits.table(fits.read(RESULTS / f"{model}-memory.json"))
 
 
+def work_table() -> str:
+    """How many times less work a UNet call is, by model and settings, for squares of some sizes, in Markdown."""
+    settings = {
+        "the defaults": Settings(),
+        "max downsample 4": Settings(max_downsample=4),
+        "32 per side, max downsample 4": Settings(grid=32, max_downsample=4),
+    }
+    sides = (768, 1024, 1536, 2048, 3072)
+    rows = []
+    for family, name in (("sd1", "SD1.5"), ("sdxl", "SDXL")):
+        for words, each in settings.items():
+            works = [plan(side, side, each, family).unet for side in sides]
+            rows.append([name, words, *(f"×{work.dense / work.todo:.2f}" for work in works)])
+    return markdown(["", "", *(f"{side}²" for side in sides)], rows)
+
+
 GENERATED = {
     (README, "knobs"): knob_table,
     (README, "speed"): speed_table,
@@ -109,6 +127,7 @@ GENERATED = {
     (SPEED, "split"): split_table,
     (SPEED, "memory sd1"): memory_table("sd1"),
     (SPEED, "memory sdxl"): memory_table("sdxl"),
+    (GUIDE, "work"): work_table,
 }
 """What makes each generated part, by document and name."""
 

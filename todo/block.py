@@ -33,6 +33,7 @@ NO_QUERY = "without queries before the keys"
 OTHER_BATCH = "with keys and queries of different batch (tiled by a neighbour)"
 OTHER_TOKENS = "with tokens that are no whole multiple of the grid (tiled or merged by a neighbour)"
 NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
+REPLACED = "with projections replaced by a neighbour, which may count on every token"
 BYPASSED = "with the key projection bypassed (fused or replaced by a neighbour)"
 
 
@@ -74,6 +75,15 @@ def skips(rows: Iterable[BlockReport]) -> Counter[str]:
     for row in rows:
         found.update(row.skips)
     return found
+
+
+def _is_replaced(projection: nn.Module) -> bool:
+    """Whether a neighbour put a forward of its own on this very module, as ControlNet-LLLite does on A1111 to add
+    something to each token. Taking it off again, it leaves the module's own method there; and what accelerate puts
+    there only moves weights."""
+    forward = vars(projection).get("forward")
+    own = forward is None or getattr(forward, "__self__", None) is projection
+    return not own and not hasattr(projection, "_hf_hook")
 
 
 @dataclass
@@ -195,6 +205,9 @@ class Block:
             return NO_GRID
         if tokens.shape[0] != self.query_batch:
             return OTHER_BATCH
+        attention: Any = self.where.attention
+        if _is_replaced(attention.to_k) or _is_replaced(attention.to_v):
+            return REPLACED
         if tokens.shape[1] == 0 or tokens.shape[1] % (self.grid[0] * self.grid[1]):
             return OTHER_TOKENS
         return ""

@@ -15,11 +15,18 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.block import Block, BlockReport
+from todo.block import Block, BlockReport, untraced
 from todo.downsample import release
 from todo.schedule import Moment, touches
 from todo.settings import Settings
-from todo.unet import SelfAttention, UnsupportedModelError, find_controlnets, find_self_attention, find_unet
+from todo.unet import (
+    SelfAttention,
+    UnsupportedModelError,
+    find_controlnets,
+    find_self_attention,
+    find_unet,
+    is_compiled,
+)
 
 _ATTRIBUTE = "_todo_patch"
 _TRAINING_TIMESTEPS = 1000
@@ -80,7 +87,7 @@ class Patch:
 
     def _hooks(self) -> Iterator[RemovableHandle]:
         for network in self.networks:
-            yield network.register_forward_pre_hook(self._on_network, with_kwargs=True)
+            yield network.register_forward_pre_hook(untraced(self._on_network), with_kwargs=True)
         for block in self._blocks:
             yield from block.hooks()
 
@@ -120,6 +127,10 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
         progress from the timestep, 1 − t / 1000, and counts a step whenever the timestep falls; where it rises, a
         new run begins. After a run that was cut short, put the patch on anew.
 
+    A model under torch.compile is compiled anew at its next call, whichever came first; where the compiler made a new
+    module of the UNet, that one is to be given, not the one within. Compiled as one graph (`fullgraph=True`) the
+    model fails at its next call, saying so: the hooks are no part of a graph.
+
     Raises:
         UnsupportedModelError: the model has no self-attention that can be reached.
     """
@@ -127,7 +138,11 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
     beside = dict.fromkeys([*find_controlnets(model), *controlnets]) if settings.controlnet else ()
     for network in (unet, *beside):
         _remove_from(network)
-    return Patch(unet, settings, tuple(beside))
+    patch = Patch(unet, settings, tuple(beside))
+    if any(is_compiled(network) for network in patch.networks):
+        # What was compiled without hooks would go on without them.
+        torch._dynamo.reset()
+    return patch
 
 
 def remove_patch(model: Any) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+_STAGES = ("input_blocks", "down_blocks", "output_blocks", "up_blocks")
+
 
 class UnsupportedModelError(ValueError):
     """A model has no self-attention that can be reached. The message names what was looked for."""
@@ -79,10 +81,21 @@ def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
                 continue
             found.append((f"{name}.transformer_blocks.{index}", transformer, block.attn1, depths[transformer]))
     if not found:
-        why = "only fused projections (unfuse them first)" if fused else "no self-attention outside the middle block"
+        where = f"no self-attention in the stages of a UNet (looked in {', '.join(_STAGES)})"
+        why = "only fused projections (unfuse them first)" if fused else where
         raise UnsupportedModelError(f"{type(unet).__name__} has {why}")
     finest = min(depth for *_, depth in found)
     return [SelfAttention(name, outer, attention, 2 ** (depth - finest)) for name, outer, attention, depth in found]
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Whether torch.compile was put on a network or a part of it: around the module, in place or on its forward."""
+    return any(
+        getattr(module, "_orig_mod", None) is not None
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+        for module in network.modules()
+    )
 
 
 def _transformers(unet: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -109,7 +122,7 @@ def _depths(unet: nn.Module) -> dict[nn.Module, int]:
     """How many times the latent was halved before each transformer outside the middle block."""
     depths: dict[nn.Module, int] = {}
     depth = 0
-    for names in ("input_blocks", "down_blocks", "output_blocks", "up_blocks"):
+    for names in _STAGES:
         for stage in getattr(unet, names, None) or ():
             for part in _parts(stage):
                 if hasattr(part, "transformer_blocks"):

@@ -19,7 +19,7 @@ class Recorder:
         self.outcomes: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.rpartition("/")[2]
+        name = report.nodeid.removeprefix("tests/host/")
         if report.skipped and isinstance(report.longrepr, tuple):
             self.outcomes[name] = report.longrepr[2].replace("Skipped", "skipped")
         elif report.failed or report.when == "call":

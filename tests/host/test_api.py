@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import todo
-from tests.host.plot import plot
+from tests.host.plot import plot, script_arguments
 from tests.host.webui import WebUI
 from tests.readme import api_example
 
@@ -141,12 +141,8 @@ def test_schema_route(webui: WebUI) -> None:
 
 def test_script_is_listed(webui: WebUI) -> None:
     assert "todo" in webui.get("/sdapi/v1/scripts").json()["txt2img"]
-    info = next(
-        script
-        for script in webui.get("/sdapi/v1/script-info").json()
-        if script["name"] == "todo" and not script["is_img2img"]
-    )
-    assert [argument["value"] for argument in info["args"]] == [False, *todo.Settings().to_dict().values(), False]
+    arguments = script_arguments(webui, "todo")
+    assert [argument["value"] for argument in arguments] == [False, *todo.Settings().to_dict().values(), False]
 
 
 def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:

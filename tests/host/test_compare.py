@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.host.calls import active, made
-from tests.host.webui import HIRES, Picture, WebUI, encoded
+from tests.host.webui import ARTIFACTS, HIRES, Picture, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
 COMPARE = {**MANUAL, "compare": True}
@@ -54,6 +54,14 @@ def test_inpainting(webui: WebUI, area: dict[str, Any]) -> None:
         webui.txt2img()  # the host's encoder draws noise that depends on the generation before
         found.append(webui.img2img(source, todo, **payload))
     assert_compared(*found)
+
+
+def test_a_sheet_to_look_at(webui: WebUI) -> None:
+    """The one in docs/guide.md."""
+    sheet = webui.txt2img([COMPARE], width=512, height=512).images[-1]
+    ARTIFACTS.mkdir(exist_ok=True)
+    sheet.save(ARTIFACTS / "host-compare.png")
+    assert sheet.width > 3 * 512
 
 
 def test_todo_is_on_in_the_first_half_alone(webui: WebUI) -> None:

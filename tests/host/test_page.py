@@ -8,17 +8,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.host.calls import made
-from tests.host.webui import WebUI
+from tests.host.webui import ARTIFACTS, WebUI
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-ARTIFACTS = Path(os.environ.get("TODO_ARTIFACTS", "artifacts"))
 TODO = "#script_txt2img_todo_"
 INFOTEXT = (
     "a cat\nSteps: 4, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 256x320, "

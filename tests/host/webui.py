@@ -6,12 +6,17 @@ import base64
 import hashlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx
 from PIL import Image
+
+ARTIFACTS = Path(os.environ.get("TODO_ARTIFACTS", "artifacts"))
+"""Where pictures to look at go."""
 
 SMALL = {"prompt": "a cat", "seed": 7, "steps": 4, "width": 256, "height": 256, "cfg_scale": 5, "sampler_name": "Euler"}
 HIRES = {"enable_hr": True, "hr_upscaler": "Latent", "hr_scale": 1.5, "denoising_strength": 0.6}

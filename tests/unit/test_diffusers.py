@@ -1,4 +1,4 @@
-"""The patch on the real diffusers: its UNet, its attention processors, a pipeline."""
+"""The patch on the UNet of the real diffusers, with each of its attention processors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import math
 import pytest
 import torch
 from plain_attention import CORNERS, attend, replace_attention, subsample
-from small_models import CONTEXT, assert_no_hooks, inputs, run
+from small_models import assert_no_hooks, inputs, run
 from small_models import diffusers_unet as make_unet
 
-import todo
-from todo import Settings, apply_patch, patched, remove_patch
+from todo import Settings, patched
 
 # Paths of the blocks of `diffusers_unet` by level: block_out_channels has two, layers_per_block is one.
 BLOCKS = {
@@ -176,81 +175,3 @@ def test_untold_counts_steps(diffusers_unet):
         ]
     for output, wanted in zip(outputs, expected, strict=True):
         assert torch.equal(output, wanted)
-
-
-# A pipeline
-
-
-@pytest.fixture(scope="module")
-def parts():
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(4)
-    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
-    return {"vae": vae, "unet": make_unet()}
-
-
-@pytest.fixture(params=["DDIMScheduler", "EulerDiscreteScheduler"])
-def pipeline(request, parts):
-    import diffusers
-
-    made = diffusers.StableDiffusionPipeline(
-        **parts,
-        scheduler=getattr(diffusers, request.param)(),
-        text_encoder=None,
-        tokenizer=None,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    made.set_progress_bar_config(disable=True)
-    yield made
-    assert_no_hooks(made.unet)
-
-
-def draw(pipeline, seed=0, **changes):
-    generator = torch.Generator().manual_seed(seed)
-    words = torch.randn(1, 7, CONTEXT, generator=generator)
-    call = {
-        "height": 16, "width": 24, "num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "np",
-        "prompt_embeds": words, "negative_prompt_embeds": words * 0.5, "generator": generator,
-    }  # fmt: skip
-    return torch.from_numpy(pipeline(**{**call, **changes}).images)
-
-
-def test_a_pipeline(pipeline):
-    before = draw(pipeline)
-    assert torch.equal(draw(pipeline), before)
-    apply_patch(pipeline, Settings(factor=2))
-    changed = draw(pipeline)
-    again = draw(pipeline)
-    other = draw(pipeline, seed=1)
-    assert remove_patch(pipeline) is True
-    assert changed.shape == before.shape
-    assert not torch.equal(changed, before)
-    assert torch.equal(again, changed)
-    assert not torch.equal(other, changed)
-    assert torch.equal(draw(pipeline), before)
-    assert remove_patch(pipeline) is False
-
-
-def test_a_pipeline_told_by_its_callback(pipeline):
-    """Told, steps are numbered as an untold patch counts them, so the pictures are the same."""
-
-    def tell(pipe, step, timestep, values):
-        patch.at(step + 1, 3)
-        return values
-
-    with patched(pipeline, Settings(factor=2)):
-        untold = draw(pipeline)
-    with patched(pipeline, Settings(factor=2)) as patch:
-        patch.at(0, 3)
-        assert torch.equal(draw(pipeline, callback_on_step_end=tell), untold)
-        assert {(row.grid, row.calls, row.downsampled) for row in patch.report()} == {((16, 24), 3, 3)}
-
-
-def test_a_phase_of_a_pipeline_moves(pipeline):
-    with patched(pipeline, Settings(factor=2, phase="fixed")):
-        fixed = draw(pipeline)
-    with todo.patched(pipeline, Settings(factor=2, phase="cycle")):
-        assert not torch.equal(draw(pipeline), fixed)

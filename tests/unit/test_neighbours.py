@@ -1,6 +1,9 @@
-"""Beside the real tomesd: whichever comes first, nothing breaks, and what does not fit is left to it."""
+"""Beside the real tomesd, and beside what changes projections: whichever comes first, nothing breaks, and what does not
+fit is left to it."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import tomesd
@@ -9,7 +12,7 @@ from plain_attention import CORNERS, replace_attention
 from small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, diffusers_unet, inputs, run
 from torch import nn
 
-from todo import Settings, apply_patch, remove_patch
+from todo import Settings, apply_patch, patched, remove_patch
 
 TOME = {"ratio": 0.5, "use_rand": False}
 
@@ -141,3 +144,68 @@ def test_on_diffusers(first):
     remove_patch(unet)
     tomesd.remove_patch(unet)
     assert torch.equal(run(unet, given), plain)
+
+
+# A stand-in for ControlNet-LLLite as sd-webui-controlnet puts it on models (scripts/controlnet_lllite.py:189-230
+# of 56cec5b): a forward on the projection itself, which adds something of its own to each token of the whole grid.
+
+
+@contextmanager
+def lllite(unet: nn.Module, paths: list[str]):
+    torch.manual_seed(5)
+    projections = []
+    for path in paths:
+        attention = unet.get_submodule(path).transformer_blocks[0].attn1
+        for projection in (attention.to_q, attention.to_k, attention.to_v):
+            each_token = torch.randn(1, 16 * 24, projection.in_features)
+            inner = projection.forward
+            projection.forward = lambda x, inner=inner, added=each_token: inner(x + added)
+            projections.append((projection, inner))
+    yield
+    for projection, inner in projections:
+        projection.forward = inner
+
+
+@pytest.mark.parametrize("first", ["lllite", "todo"])
+def test_projections_that_add_to_each_token_stay_whole(ldm_unet, first):
+    given = inputs(16, 24)
+    covered, *free = SD1_BLOCKS[1]
+    settings = Settings(factor=2, phase="fixed")
+    with lllite(ldm_unet, [covered]):
+        for path in free:
+            replace_attention(ldm_unet, path, 16, 24, 2)
+        expected = run(ldm_unet, given)
+        for path in free:
+            del ldm_unet.get_submodule(path).transformer_blocks[0].attn1.forward
+    with ExitStack() as both:
+        if first == "lllite":
+            both.enter_context(lllite(ldm_unet, [covered]))
+        patch = both.enter_context(patched(ldm_unet, settings))
+        if first == "todo":
+            both.enter_context(lllite(ldm_unet, [covered]))
+        torch.testing.assert_close(run(ldm_unet, given), expected, rtol=1e-4, atol=1e-4)
+        rows = {row.name: row for row in patch.report()}
+    left = rows.pop(f"{covered}.transformer_blocks.0")
+    assert left.downsampled == 0
+    assert "replaced by a neighbour" in next(iter(left.skips))
+    assert all(row.downsampled == 1 for row in rows.values())
+    with patched(ldm_unet, settings) as patch:
+        run(ldm_unet, given)
+        assert all(row.downsampled == 1 for row in patch.report()), "it was taken off"
+    for module in ldm_unet.modules():
+        vars(module).pop("forward", None)
+
+
+def test_weights_that_are_moved_about_do_not_hinder(ldm_unet):
+    """A stand-in for accelerate's offloading, which gives every module a forward of its own and marks it so."""
+    given = inputs(16, 24)
+    settings = Settings(factor=2)
+    with patched(ldm_unet, settings):
+        expected = run(ldm_unet, given)
+    moved = [module for module in ldm_unet.modules() if isinstance(module, nn.Linear)]
+    for module in moved:
+        module._hf_hook, module.forward = object(), module.forward
+    with patched(ldm_unet, settings):
+        assert torch.equal(run(ldm_unet, given), expected)
+    for module in moved:
+        del module._hf_hook, module.forward

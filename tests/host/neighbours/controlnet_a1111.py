@@ -35,16 +35,27 @@ def reference(module: str, fidelity: float = 0.5) -> dict[str, Any]:
 RESIDUAL = {"module": "none", "model": "tiny-control"}
 
 NEIGHBOURS = [
-    Neighbour(name, BY, script=CONTROLNET, request=request)
-    for name, request in {
-        "ControlNet (residual)": units(RESIDUAL),
-        "ControlNet (two units)": units(RESIDUAL, {**RESIDUAL, "weight": 0.5}),
-        "ControlNet (hires fix)": units(RESIDUAL, **HIRES),
-        "ControlNet reference_only": units(reference("reference_only")),
-        "ControlNet reference_only (fidelity 0)": units(reference("reference_only", 0.0)),
-        "ControlNet reference_adain": units(reference("reference_adain")),
-        "ControlNet reference_adain+attn": units(reference("reference_adain+attn")),
-        "ControlNet reference_only (hires fix)": units(reference("reference_only"), **HIRES),
-        "ControlNet (residual) and reference_only": units(RESIDUAL, reference("reference_only")),
-    }.items()
+    # It covers some of the blocks.
+    Neighbour(
+        "ControlNet (LLLite)",
+        BY,
+        script=CONTROLNET,
+        request=units({"module": "none", "model": "lllite"}),
+        left_whole="projections replaced by a neighbour",
+    ),
+    *(
+        Neighbour(name, BY, script=CONTROLNET, request=request)
+        for name, request in {
+            "ControlNet (residual)": units(RESIDUAL),
+            "ControlNet (two units)": units(RESIDUAL, {**RESIDUAL, "weight": 0.5}),
+            "ControlNet (T2I adapter)": units({"module": "none", "model": "adapter"}),
+            "ControlNet (hires fix)": units(RESIDUAL, **HIRES),
+            "ControlNet reference_only": units(reference("reference_only")),
+            "ControlNet reference_only (fidelity 0)": units(reference("reference_only", 0.0)),
+            "ControlNet reference_adain": units(reference("reference_adain")),
+            "ControlNet reference_adain+attn": units(reference("reference_adain+attn")),
+            "ControlNet reference_only (hires fix)": units(reference("reference_only"), **HIRES),
+            "ControlNet (residual) and reference_only": units(RESIDUAL, reference("reference_only")),
+        }.items()
+    ),
 ]

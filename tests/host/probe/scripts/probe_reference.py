@@ -33,6 +33,12 @@ def finest(network):
     return [(transformer, attn) for transformer, attn in found if attn.to_k.weight.shape[1] == channels]
 
 
+def adds_to_each_token(attention):
+    """Whether ControlNet-LLLite is on its projections, as the extension for A1111 puts it there: it has something for
+    each token of the whole grid."""
+    return any(getattr(projection, "lllite_list", None) for projection in (attention.to_k, attention.to_v))
+
+
 class Slicer:
     """One attention's projections under the reference."""
 
@@ -93,7 +99,7 @@ class Reference:
             return
         for network in networks():
             for transformer, attention in finest(network):
-                if attention not in self.slicers:
+                if attention not in self.slicers and not adds_to_each_token(attention):
                     self.slicers[attention] = Slicer(transformer, attention, self.factor)
 
     def set(self, factor: int):

@@ -1,0 +1,118 @@
+"""The patch beside torch.compile, in either order: it acts as on the model by itself, or says that it cannot."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers import Transformer2DModel
+from plain_attention import CORNERS, replace_attention
+from small_models import CONTEXT, awaken, hook_counts, image, run
+from torch import nn
+
+from todo import Settings, apply_patch, patched, remove_patch
+
+GRID = (13, 9)
+WINDOW = Settings(factor=2, end=0.5)
+
+
+class OneLevel(nn.Module):
+    """The shape of a UNet around one transformer of diffusers: a whole UNet compiles too slowly for a test."""
+
+    def __init__(self):
+        super().__init__()
+        transformer = Transformer2DModel(2, 16, in_channels=32, norm_num_groups=8, cross_attention_dim=CONTEXT)
+        self.down_blocks = nn.ModuleList([nn.Sequential(transformer)])
+
+    def forward(self, x, timesteps=None, context=None):
+        return self.down_blocks[0][0](x, context, return_dict=False)[0]
+
+
+@pytest.fixture
+def model():
+    torch.compiler.reset()
+    torch.manual_seed(3)
+    yield awaken(OneLevel())
+    torch.compiler.reset()
+
+
+def around(model):
+    return torch.compile(model, backend="eager")
+
+
+def in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+def its_forward(model):
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
+def its_blocks(model):
+    """As diffusers' `compile_repeated_blocks` does."""
+    for block in model.down_blocks[0][0].transformer_blocks:
+        block.compile(backend="eager")
+    return model
+
+
+def at_each_step(model, given):
+    """The outputs of the first four steps, with the attention written out plainly."""
+    outputs = []
+    for corner in CORNERS:
+        copied = copy.deepcopy(model)
+        replace_attention(copied, "down_blocks.0.0", *GRID, 2, corner=corner)
+        outputs.append(run(copied, given))
+    return outputs
+
+
+def check_steps(patch, model, given, dense, expected):
+    """Every step has the phase that is its turn, and past the window the model is dense."""
+    for step in (0, 1, 3, 4):
+        patch.at(step, 20)
+        output = run(model, given)
+        torch.testing.assert_close(output, expected[step % 4], rtol=1e-4, atol=1e-4)
+        assert (output - expected[(step + 1) % 4]).abs().max() > 1e-3
+    patch.at(10, 20)
+    assert torch.equal(run(model, given), dense)
+    ((calls, downsampled),) = {(row.calls, row.downsampled) for row in patch.report()}
+    assert (calls, downsampled) == (5, 4)
+
+
+def check_removal(model, given, dense):
+    assert remove_patch(model) is True
+    assert hook_counts(model) == {}
+    assert torch.equal(run(model, given), dense)
+
+
+def test_patched_then_compiled(model):
+    given = image(*GRID)
+    dense, expected = run(model, given), at_each_step(model, given)
+    patch = apply_patch(model, WINDOW)
+    in_place(model)
+    check_steps(patch, model, given, dense, expected)
+    check_removal(model, given, dense)
+
+
+@pytest.mark.parametrize("compiled", [around, in_place, its_forward, its_blocks])
+def test_compiled_then_patched(model, compiled):
+    given = image(*GRID)
+    dense, expected = run(model, given), at_each_step(model, given)
+    model = compiled(model)
+    assert torch.equal(run(model, given), dense)
+    check_steps(apply_patch(model, WINDOW), model, given, dense, expected)
+    check_removal(model, given, dense)
+
+
+def test_patched_again_where_both_ways_are_compiled(model):
+    given = image(*GRID)
+    dense, expected = run(model, given), at_each_step(model, given)
+    with patched(model, WINDOW) as patch:
+        model = around(model)
+        check_steps(patch, model, given, dense, expected)
+    assert torch.equal(run(model, given), dense)
+    with patched(model, WINDOW) as patch:
+        check_steps(patch, model, given, dense, expected)
+    assert torch.equal(run(model, given), dense)
