@@ -79,11 +79,11 @@ def skips(rows: Iterable[BlockReport]) -> Counter[str]:
 
 def _is_replaced(projection: nn.Module) -> bool:
     """Whether a neighbour put a forward of its own on this very module, as ControlNet-LLLite does on A1111 to add
-    something to each token. Taking it off again, it leaves the module's own method there; and what accelerate puts
-    there only moves weights."""
+    something to each token. Taking it off again, it leaves the module's own method there; and what accelerate and
+    diffusers put there only moves weights or casts them."""
     forward = vars(projection).get("forward")
     own = forward is None or getattr(forward, "__self__", None) is projection
-    return not own and not hasattr(projection, "_hf_hook")
+    return not own and not any(hasattr(projection, mark) for mark in ("_hf_hook", "_diffusers_hook"))
 
 
 @dataclass
@@ -173,6 +173,10 @@ class Block:
         if isinstance(tokens, Tensor) and tokens.shape[:2] == keys.whole.shape[:2]:
             return (self._downsample(tokens, keys.factor), *args[1:])
         return None
+
+    def forget(self) -> None:
+        """Lets go of the tokens of a call that was broken off."""
+        self._begin(None)
 
     def report(self) -> list[BlockReport]:
         """One row for each grid that the block saw; one without a grid if it saw none."""

@@ -80,6 +80,8 @@ class Patch:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for block in self._blocks:
+            block.forget()
         release()
         for network in self.networks:
             if getattr(network, _ATTRIBUTE, None) is self:

@@ -21,8 +21,10 @@ def rotated(turns: Sequence[_Turn], number: int) -> list[_Turn]:
 def wait(device: torch.device) -> None:
     """Waits until the device has done what it was asked to do."""
     synchronize = getattr(_backend(device), "synchronize", None)
-    if synchronize and device.type != "cpu":
-        synchronize()
+    if synchronize and device.type == "mps":
+        synchronize()  # there is but one, which it does not name
+    elif synchronize and device.type != "cpu":
+        synchronize(device)
 
 
 @dataclass

@@ -196,6 +196,15 @@ def test_projections_that_add_to_each_token_stay_whole(ldm_unet, first):
         vars(module).pop("forward", None)
 
 
+def test_weights_that_are_cast_do_not_hinder():
+    """diffusers' layerwise casting gives each projection a forward of its own, and marks it so."""
+    unet = diffusers_unet()
+    unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+    with patched(unet, Settings(factor=2)) as patch:
+        run(unet, inputs(16, 24))
+        assert all(row.downsampled == 1 for row in patch.report())
+
+
 def test_weights_that_are_moved_about_do_not_hinder(ldm_unet):
     """A stand-in for accelerate's offloading, which gives every module a forward of its own and marks it so."""
     given = inputs(16, 24)

@@ -39,7 +39,7 @@ def test_a_device_with_an_account(monkeypatch):
     """A stand-in for torch.cuda, which cannot be had here: told to forget its peak, it starts from what it holds."""
     told = []
     account = SimpleNamespace(
-        synchronize=lambda: told.append("wait"),
+        synchronize=lambda device: told.append("wait"),
         reset_peak_memory_stats=lambda device: told.append("reset"),
         memory_allocated=lambda device: 100,
         max_memory_allocated=lambda device: 175,

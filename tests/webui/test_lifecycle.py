@@ -485,3 +485,13 @@ def test_a_checkpoint_chosen_between_two_generations_is_the_one_patched(host):
     assert seen == [(True, False)] * 4
     host.use_checkpoint(CHECKPOINT)
     assert_no_hooks(*made.values())
+
+
+def test_a_compiled_model_is_worth_a_warning(host, monkeypatch):
+    host.generate(HALF)
+    assert host.log.at("WARNING") == []
+    compiled = host.unet.input_blocks[1]
+    monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
+    host.generate(HALF)
+    assert len(host.log.at("WARNING")) == 1
+    assert "torch.compile" in host.log.at("WARNING")[0]

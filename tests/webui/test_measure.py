@@ -61,7 +61,7 @@ def text(page):
 def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
     page = measure(host, **MANUAL)
     # With and without the text in one call; then the host's step goes on, in the fastest way, and ends.
-    timed, rest = calls[:5], calls[5:]
+    (_cold, *timed), rest = calls[:6], calls[6:]
     assert {shape for shape, _ in calls} == {(2, 4, 12, 16)}
     assert [kept for _, kept in timed] == [192, 88, 48, 24, 12]
     assert len(rest) == 1
@@ -99,7 +99,7 @@ def test_the_hires_pass_has_figures_of_its_own(host, calls, mode):
 
 def test_the_window_does_not_count(host, calls):
     measure(host, **MANUAL, start=0.5, end=0.7, taper=True)
-    assert [kept for _, kept in calls[:5]] == [192, 88, 48, 24, 12]
+    assert [kept for _, kept in calls[1:6]] == [192, 88, 48, 24, 12]
 
 
 def test_no_effect_is_said(host):
@@ -110,6 +110,32 @@ def test_a_model_without_such_attention(host):
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
     host.use_checkpoint("sd3")
     assert text(measure(host))[0].startswith("ToDo has no effect on this model")
+
+
+def test_a_ratio_below_one_is_none(host):
+    page = measure(host, SIZE, SIZE, **MANUAL, hires_factor=0.5)
+    assert "hires pass: dense" in page
+    assert "no effect at this size" in page
+
+
+def test_a_compiled_model_is_not_measured(host, calls, monkeypatch):
+    compiled = host.unet.input_blocks[1]
+    monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
+    assert text(measure(host))[0].startswith("torch.compile compiles this model anew")
+    assert len(calls) <= 1
+
+
+def test_every_step_has_the_negative_prompt(host, monkeypatch):
+    options = {"skip_early_cond": 0.3}
+    monkeypatch.setattr(host.shared.opts, "data", options, raising=False)
+    seen = []
+    at_each_step(host, lambda _: seen.append(dict(options)))
+    measure(host, **MANUAL)
+    assert seen[0]["skip_early_cond"] < 0
+    assert options == {"skip_early_cond": 0.3}
+    options.clear()
+    measure(host, **MANUAL)
+    assert options == {}
 
 
 def test_a_model_without_a_plan_is_measured_without_a_prediction(host):
@@ -151,6 +177,16 @@ def test_dense_need_not_fit(host, monkeypatch):
     assert re.fullmatch(r"128×96: dense does not fit in memory · ToDo \d+ ms per step", line)
     assert plot[1] == "does not fit in memory"
     assert all(figure.endswith(" ms") for figure in plot[3::2])
+
+
+def test_the_hosts_step_goes_on_in_its_pass(host, monkeypatch):
+    """Where only the hires pass has ToDo, and dense does not fit there."""
+    handle = full_at(host, monkeypatch, 24 * 32)
+    page = measure(host, SIZE, {"width": 256, "height": 192}, **MANUAL, passes="hires")
+    handle.remove()
+    lines = [part for part in text(page) if "dense" in part and ":" in part]
+    assert "no effect in this pass" in lines[0]
+    assert re.fullmatch(r"256×192, hires pass: dense does not fit in memory · ToDo \d+ ms per step", lines[1])
 
 
 def test_nothing_fits(host, monkeypatch):
@@ -207,6 +243,13 @@ def test_all_is_left_as_it_was(host, ending, monkeypatch):
     assert ("per step" in page) is (ending == "done")
     assert state(host) == before
     assert torch.equal(host.generate({"factor": 2}).picture, expected)
+
+
+def test_a_first_prompt_is_still_to_come(host):
+    history = Path(host.paths.data_path, "params.txt")
+    history.unlink(missing_ok=True)
+    measure(host, **MANUAL)
+    assert not history.exists()
 
 
 def test_nothing_is_saved_and_no_script_is_told(host, monkeypatch):

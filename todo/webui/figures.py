@@ -30,7 +30,6 @@ class Row:
     faster: float | None
     predicted: float | None
     peak: int | None
-    out_of_memory: bool
     chosen: bool
     note: str
 

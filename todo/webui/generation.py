@@ -16,7 +16,7 @@ from torch.nn import Module
 from todo.block import BlockReport, skips
 from todo.patch import Patch, apply_patch
 from todo.settings import Settings, SettingsError
-from todo.unet import UnsupportedModelError, find_unet
+from todo.unet import UnsupportedModelError, find_unet, is_compiled
 from todo.webui import host, infotext
 from todo.webui.log import logger
 from todo.webui.request import requested
@@ -26,6 +26,7 @@ OVERRIDES = "todo_overrides"
 """Attributes of `p`: the Generation, and the X/Y/Z plot's values by name."""
 
 NEVER_CALLED = "on this model, whose attention is bypassed (by a compiled UNet, say)"
+COMPILED = "torch.compile compiles this model anew for every picture with ToDo, which takes longer than ToDo saves"
 NOT_ANNOUNCED = "on this host, which did not announce its steps"
 
 _live: weakref.WeakSet[Patch] = weakref.WeakSet()
@@ -74,6 +75,8 @@ class Generation:
             self._earlier = self.report()
             self._current[:] = [apply_patch(unet, self.settings, controlnets)]
             _live.update(self._current)
+            if is_compiled(unet):
+                logger.warning(COMPILED)
         return self._current[0]
 
 

@@ -21,9 +21,9 @@ from torch.nn import Module
 from todo.patch import apply_patch
 from todo.plan import plan
 from todo.settings import KNOBS, Knob, Settings, SettingsError
-from todo.unet import UnsupportedModelError, find_unet
+from todo.unet import UnsupportedModelError, find_unet, is_compiled
 from todo.webui import figures, host, rounds, runs
-from todo.webui.generation import why_none
+from todo.webui.generation import COMPILED, why_none
 from todo.webui.log import logger
 from todo.webui.request import requested
 
@@ -42,6 +42,10 @@ _pending: list[threading.Event] = []
 
 class StoppedError(Exception):
     """The user wants no more of this."""
+
+
+class CompiledError(Exception):
+    """Calls of a compiled model would be mostly its compiling."""
 
 
 class _MeasuredError(Exception):
@@ -64,7 +68,7 @@ class Measurement:
     Attributes:
         timed: what came of each of the settings; empty until it is known.
         share: UNet calls that a sampling step takes, in calls like the one that was timed.
-        unsupported: why the model cannot be measured; '' if it can.
+        refused: why the model cannot be measured; None if it can.
     """
 
     def __init__(self, of: Pass, settings: Sequence[Settings | None], tell: Callable[[float], None]):
@@ -73,7 +77,7 @@ class Measurement:
         self.tell = tell
         self.timed: list[rounds.Timed] = []
         self.share = 0.0
-        self.unsupported = ""
+        self.refused: Exception | None = None
         self._steps = 0
         self._timing = False
         self._first_batch = 0
@@ -85,6 +89,7 @@ class Measurement:
         Raises:
             StoppedError: the user stopped it.
             UnsupportedModelError: the model has no UNet that can be reached.
+            CompiledError: the model is under torch.compile.
         """
         p = runs.text_to_image(self.of.width, self.of.height, self.of.batch)
         setattr(p, MEASUREMENT, self)
@@ -93,9 +98,7 @@ class Measurement:
                 runs.generate(p)
         except _MeasuredError:
             return
-        if self.unsupported:
-            raise UnsupportedModelError(self.unsupported)
-        raise StoppedError
+        raise self.refused or StoppedError
 
     def step(self) -> None:
         """Before each denoiser call."""
@@ -104,8 +107,10 @@ class Measurement:
             return
         try:
             unet = find_unet(host.unet_owner(host.loaded_model()))
-        except UnsupportedModelError as error:
-            self.unsupported = str(error)
+            if is_compiled(unet):
+                raise CompiledError(COMPILED)
+        except (UnsupportedModelError, CompiledError) as error:
+            self.refused = error
             runs.interrupt()
             return
         handle = unet.register_forward_pre_hook(self._on_unet, with_kwargs=True)
@@ -134,7 +139,9 @@ class Measurement:
         # The host goes on with its step, in the way that takes least.
         fastest = min(fitting, key=lambda each: each.seconds or 0.0).settings
         if fastest:
-            self._on_model.callback(apply_patch(unet, fastest).remove)
+            patch = apply_patch(unet, fastest)
+            self._on_model.callback(patch.remove)
+            patch.at(0, 0, self.of.hires)
 
 
 def step(params: Any) -> None:
@@ -163,16 +170,19 @@ def measure(asked: str, values: Sequence[Any], progress: Callable[..., Any]) -> 
             assert wanted  # it is asked for
             passes = list(_passes(asked))
             progress(0.0, desc="waiting for its turn")
-            with runs.random_state_of(runs.random_state()), runs.prompt_history_kept():
-                found = runs.in_turn(lambda: list(_all(passes, wanted.settings, stop, progress)))
-        except (StoppedError, SettingsError, UnsupportedModelError) as error:
-            return figures.message(_why(error))
+            found = runs.in_turn(lambda: _all(passes, wanted.settings, stop, progress))
+            for each in found:
+                logger.info(figures.line(each))
+            return figures.page(found)
+        except StoppedError:
+            return figures.message(STOPPED)
+        except (SettingsError, CompiledError) as error:
+            return figures.message(str(error))
+        except UnsupportedModelError as error:
+            return figures.message(f"ToDo has no effect on this model: {error}")
         except Exception as error:
             logger.exception("Measuring failed")
             return figures.message(f"Measuring failed: {type(error).__name__}: {error}")
-    for each in found:
-        logger.info(figures.line(each))
-    return figures.page(found)
 
 
 def stop() -> None:
@@ -187,7 +197,7 @@ def around(settings: Settings, hires: bool) -> list[Settings]:
     name = strength(settings, hires)
     value, knob = getattr(settings, name), KNOBS[name]
     wanted = [value * share for share in (_PER_SIDE if name == "grid" else _RATIOS)]
-    within = {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
+    within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
     return [replace(steady, **{name: each}) for each in sorted(within, reverse=name == "grid")]
 
 
@@ -219,6 +229,13 @@ def _passes(asked: str) -> Iterator[Pass]:
 
 def _all(
     passes: Sequence[Pass], settings: Settings, stop: threading.Event, progress: Callable[..., Any]
+) -> list[figures.Figures]:
+    with runs.random_state_of(runs.random_state()), runs.prompt_history_kept(), runs.negative_prompt_in_every_step():
+        return list(_each(passes, settings, stop, progress))
+
+
+def _each(
+    passes: Sequence[Pass], settings: Settings, stop: threading.Event, progress: Callable[..., Any]
 ) -> Iterator[figures.Figures]:
     for index, of in enumerate(passes):
 
@@ -245,11 +262,10 @@ def _figures(measurement: Measurement, asked: Settings) -> figures.Figures:
         rows.append(
             figures.Row(
                 label=_label(name, timed.settings),
-                seconds=timed.seconds and timed.seconds * measurement.share,
+                seconds=None if timed.out_of_memory else timed.seconds and timed.seconds * measurement.share,
                 faster=timed.times_faster(dense),
                 predicted=_predicted(of, timed.settings, family),
                 peak=timed.peak,
-                out_of_memory=timed.out_of_memory,
                 chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(asked, name),
                 note=why_none(timed.report) if timed.settings and timed.rounds else "",
             )
@@ -270,9 +286,3 @@ def _predicted(of: Pass, settings: Settings | None, family: str | None) -> float
         return None
     work = plan(of.width, of.height, settings, family, of.hires).unet
     return work.dense / work.todo
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, StoppedError):
-        return STOPPED
-    return f"ToDo has no effect on this model: {error}" if isinstance(error, UnsupportedModelError) else str(error)

@@ -72,9 +72,10 @@ def measure(
     """
     timed = [Timed(each) for each in settings]
     start = time.perf_counter()
-    # Whatever the first call of all sets up is not to count as any one's; round 0 has the first one's turn again.
+    # Whatever the first call of all sets up is not to count as any one's.
     tell(0.0)
     _time(unet, call, timed[0], 0, hires, device)
+    timed[0].rounds.clear()
     number = 0
     while alive := [each for each in timed if not each.out_of_memory]:
         for each in rotated(alive, number):

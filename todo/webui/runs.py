@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ except ImportError:  # A1111
     main_thread = None
 
 _Result = TypeVar("_Result")
+
+_SKIP_EARLY = "skip_early_cond"
+"""Classic counts the first step as early even where that is off; nothing is early for a share below 0."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,9 @@ def prompt_history_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        if text is not None:
+        if text is None:
+            file.unlink(missing_ok=True)
+        else:
             file.write_bytes(text)
 
 
@@ -85,14 +92,22 @@ def in_turn(work: Callable[[], _Result]) -> _Result:
         try:
             return work(), None
         except BaseException as error:
-            return None, error  # the Forge family's thread would print it and go on
+            # The error goes on, and what its frames hold of the device's memory must not. The Forge family's thread
+            # would print an error and go on without it.
+            traceback.clear_frames(error.__traceback__)
+            return None, error
         finally:
             shared.state.end()
 
-    on_thread = partial(main_thread.run_and_wait_result, job) if main_thread else job
+    # gradio 4 finds the page's progress bar by the context of the thread that it called.
+    context = contextvars.copy_context()
+    on_thread = partial(main_thread.run_and_wait_result, context.run, job) if main_thread else job
     result, error = call_queue.wrap_queued_call(on_thread)()
-    if error:
-        raise error
+    try:
+        if error:
+            raise error
+    finally:
+        del error
     return cast("_Result", result)
 
 
@@ -104,6 +119,22 @@ def text_to_image(width: int, height: int, batch_size: int) -> Any:
     )  # fmt: skip
     p.scripts, p.script_args = scripts.ScriptRunner(), []  # not every host takes None
     return p
+
+
+@contextmanager
+def negative_prompt_in_every_step() -> Iterator[None]:
+    """The first step is like the others, whatever the option 'Ignore negative prompt during early sampling' says, for
+    the length of a `with` block."""
+    data = getattr(shared.opts, "data", {})
+    before = dict(data)
+    data[_SKIP_EARLY] = -1.0
+    try:
+        yield
+    finally:
+        if _SKIP_EARLY in before:
+            data[_SKIP_EARLY] = before[_SKIP_EARLY]
+        else:
+            del data[_SKIP_EARLY]
 
 
 def interrupt() -> None:
