@@ -48,7 +48,7 @@ class Row:
     tests: patterns of the names of live tests; those that ran decide the cell.
     result: what comes of it, the same on every host.
     run: what a run must have had in particular to count; '' where any run does.
-    cells: by record, for hosts on which no test of it ran; '*' for all others. Also adds a note to a live cell.
+    cells: by record, for hosts on which no test of it ran; '*' for all others.
     """
 
     case: str
@@ -91,8 +91,7 @@ def live(row: Row, host: Host) -> Cell | None:
     }
     if failed := [name for name, outcome in outcomes.items() if outcome == "failed"]:
         raise EmptyCellError(f"{row.case} on {host.title}: {failed[0]} failed")
-    note = row.cells[host.record].note if host.record in row.cells else ""
-    return Cell("live", note) if "passed" in outcomes.values() else None
+    return Cell("live") if "passed" in outcomes.values() else None
 
 
 def _plain(name: str) -> str:

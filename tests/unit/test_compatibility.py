@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.compatibility import Cell, EmptyCellError, Host, Row, Table, cell, document
+from tests.compatibility import (
+    DOCUMENT,
+    RECORDS,
+    ROOT,
+    Cell,
+    EmptyCellError,
+    Host,
+    Row,
+    Table,
+    cell,
+    document,
+    generate,
+)
+from tests.compatibility_table import HOSTS, TABLES
+
+NAMED = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
+"""A test file, or a test, as notes name it."""
 
 ALPHA, BETA = Host("Alpha 1", "alpha"), Host("Beta", "beta")
 
@@ -27,7 +45,7 @@ def records(tmp_path, monkeypatch):
 def test_a_cell_is_live_where_a_test_passed(records):
     records("alpha", test_a__one="passed", test_a__two="skipped: nothing there")
     row = Row("case", "works", ("test_a*",), {"*": Cell("source", "read")})
-    assert cell(row, ALPHA) == Cell("live")
+    assert cell(row, ALPHA) == Cell("live"), "without the note of what was read instead"
     assert cell(row, BETA) == Cell("source", "read")
 
 
@@ -57,3 +75,50 @@ def test_equal_notes_are_one(records):
     assert "| b | works | code [1](#note-1) | none [2](#note-2) |" in text
     assert text.count("</a>") == 2
     assert "| Alpha 1 |  | 3.10.6, 2.1, 3.41.2 |  | 2026-01-02 | 1 | 0 |" in text
+
+
+def test_a_row_may_count_runs_of_one_kind_alone(records):
+    records("alpha", test_a__one="passed")
+    records("alpha+--lowvram", test_a__two="passed")
+    row = Row("case", "works", ("*one",), {"*": Cell("source", "read")}, run="--lowvram")
+    assert cell(row, ALPHA).how == "source"
+    assert cell(Row("case", "works", ("*two",), run="--lowvram"), ALPHA).how == "live"
+
+
+# --- the document itself
+
+
+def test_the_document_is_up_to_date():
+    assert DOCUMENT.read_text(encoding="utf8") == generate(), "run python -m tests.compatibility"
+
+
+def test_every_record_has_its_column_and_no_failure():
+    for path in RECORDS.glob("*.json"):
+        assert path.stem.partition("+")[0] in {host.record for host in HOSTS}
+        outcomes = json.loads(path.read_text(encoding="utf8"))["tests"].values()
+        assert {outcome.partition(":")[0] for outcome in outcomes} <= {"passed", "skipped"}, path.name
+
+
+def test_every_record_counts():
+    """No test that ran is left out of the tables."""
+    patterns = [
+        pattern.replace("[", "(").replace("]", ")") for table in TABLES for row in table.rows for pattern in row.tests
+    ]
+    names = {
+        name.replace("[", "(").replace("]", ")")
+        for path in RECORDS.glob("*.json")
+        for name, outcome in json.loads(path.read_text(encoding="utf8"))["tests"].items()
+        if outcome == "passed"
+    }
+    left_out = {name for name in names if not any(fnmatchcase(name, pattern) for pattern in patterns if pattern != "*")}
+    assert left_out == set()
+
+
+def test_tests_named_in_notes_exist():
+    for table in TABLES:
+        for row in table.rows:
+            for each in row.cells.values():
+                for name in NAMED.findall(each.note):
+                    file, _, test = name.partition("::")
+                    source = (ROOT / file).read_text(encoding="utf8")
+                    assert not test or f"def {test}(" in source, name
