@@ -338,7 +338,6 @@ ATTENTION = Table(
                     "--torch-compile puts the compiled module in the UNet's place "
                     "(modules_forge/unet_patcher.py:146-148), as does "
                     "tests/unit/test_compile.py::test_compiled_then_patched"
-                    "tests/unit/test_compile.py::test_compiled_then_patched"
                 ),
             },
         ),
