@@ -11,6 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.host.calls import active, made
+from tests.host.checkpoints import kind_of
+from tests.host.neighbours.builtin_a1111 import network
 from tests.host.webui import ARTIFACTS, HIRES, Picture, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
@@ -40,6 +42,19 @@ def holds(whole: np.ndarray, part: np.ndarray) -> bool:
     ids=["plain", "hires", "Heun", "batch", "odd"],
 )
 def test_txt2img(webui: WebUI, payload: dict[str, Any]) -> None:
+    assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
+
+
+def test_a_lora(webui: WebUI) -> None:
+    payload = network("lora")(webui)
+    assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
+
+
+def test_a_refiner(webui: WebUI, checkpoints: list[str]) -> None:
+    other = next((title for title in checkpoints[1:] if not kind_of(title)), None)
+    if other is None:
+        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
+    payload = {"refiner_checkpoint": other, "refiner_switch_at": 0.5}
     assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
 
 
