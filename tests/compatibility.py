@@ -13,7 +13,7 @@ A cell says how its claim was verified:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -87,11 +87,16 @@ def live(row: Row, host: Host) -> Cell | None:
         for variant, record in records(host)
         if row.run in ("", variant)
         for name, outcome in record["tests"].items()
-        if any(fnmatchcase(_plain(name), _plain(pattern)) for pattern in row.tests)
+        if matches(name, row.tests)
     }
     if failed := [name for name, outcome in outcomes.items() if outcome == "failed"]:
         raise EmptyCellError(f"{row.case} on {host.title}: {failed[0]} failed")
     return Cell("live") if "passed" in outcomes.values() else None
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a test's name fits one of the patterns."""
+    return any(fnmatchcase(_plain(name), _plain(pattern)) for pattern in patterns)
 
 
 def _plain(name: str) -> str:

@@ -78,9 +78,7 @@ SAME_AS_1_10 = source(
     "Tried live with 1.10.1. modules/sd_hijack_optimizations.py, where all of A1111's attention functions are, differs "
     "from 1.6.0 to 1.10.1 by a reshape in xformers' alone, and the neighbour brings its own code."
 )
-NO_SUCH_SCRIPT = none(
-    "Not built in, and the extension for A1111 replaces parts of the ldm package, which this host does not run."
-)
+NO_SUCH_SCRIPT = none("Not built in, and A1111's replaces parts of the ldm package, which this host does not run.")
 NO_SUCH_OPTION = none(
     "The host does not read the option: Forge and reForge have it commented out (modules/shared_items.py:19, "
     "modules/shared_options.py:281), Classic offers 'Automatic' alone (modules/shared_options.py:243)."
@@ -97,7 +95,6 @@ SAME_HYPERTILE = source(
     "extensions-builtin/hypertile/hypertile.py, which does the tiling, is the same file in 1.8.0, 1.9.4 and 1.10.1; "
     "tried with the later two. The API of 1.8.0 does not list its options, so that the tests pass it by."
 )
-NOT_THERE = none("The host has none, and A1111's replaces parts of the ldm package, which this host does not run.")
 OWN_LENGTH = "keys and values are reshaped by their own length"
 SAGE = "which SageAttention takes (`kv_len`, sageattention/core.py:95-107 at d1a57a5)"
 
@@ -351,13 +348,13 @@ NEIGHBOURS = Table(
             "HyperTile",
             TILES,
             (*beside("HyperTile"), "test_neighbours.py::test_hypertile*"),
-            {**on(NOT_THERE, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
         ),
         Row(
             "HyperTile in the hires pass",
             TILES,
             beside("HyperTile (hires only)", "HyperTile (hires fix)"),
-            {**on(NOT_THERE, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
         ),
         Row(
             "token merging",

@@ -116,7 +116,7 @@ def work_table() -> str:
     for family, name in (("sd1", "SD1.5"), ("sdxl", "SDXL")):
         for words, each in settings.items():
             works = [plan(side, side, each, family).unet for side in sides]
-            rows.append([name, words, *(f"×{work.dense / work.todo:.2f}" for work in works)])
+            rows.append([name, words, *(f"×{work.times_less:.2f}" for work in works)])
     return markdown(["", "", *(f"{side}²" for side in sides)], rows)
 
 

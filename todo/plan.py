@@ -37,6 +37,11 @@ class Work:
         """Relative change: -0.3 for 30 % less work."""
         return self.todo / self.dense - 1
 
+    @property
+    def times_less(self) -> float:
+        """How many times less work: the speed-up, if time goes as work does."""
+        return self.dense / self.todo
+
 
 @dataclass(frozen=True)
 class LevelPlan:

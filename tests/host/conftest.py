@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.checkpoints import kind_of
 from tests.host.recording import Recorder
 from tests.host.webui import WebUI
 
@@ -59,6 +60,15 @@ def dense(webui: WebUI) -> list[str]:
     sha = webui.txt2img().sha
     webui.get("/todo-probe/calls")
     return sha
+
+
+@pytest.fixture
+def other(checkpoints: list[str]) -> str:
+    """A checkpoint of the loaded one's kind."""
+    found = next((title for title in checkpoints[1:] if not kind_of(title)), None)
+    if found is None:
+        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
+    return found
 
 
 @pytest.fixture(scope="session")

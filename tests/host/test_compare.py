@@ -11,7 +11,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.host.calls import active, made
-from tests.host.checkpoints import kind_of
 from tests.host.neighbours.builtin_a1111 import network
 from tests.host.webui import ARTIFACTS, HIRES, Picture, WebUI, encoded
 
@@ -50,10 +49,7 @@ def test_a_lora(webui: WebUI) -> None:
     assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
 
 
-def test_a_refiner(webui: WebUI, checkpoints: list[str]) -> None:
-    other = next((title for title in checkpoints[1:] if not kind_of(title)), None)
-    if other is None:
-        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
+def test_a_refiner(webui: WebUI, other: str) -> None:
     payload = {"refiner_checkpoint": other, "refiner_switch_at": 0.5}
     assert_compared(webui.txt2img([COMPARE], **payload), webui.txt2img([MANUAL], **payload), webui.txt2img(**payload))
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.host.calls import active, by_size, finest_keys, made
-from tests.host.checkpoints import kind_of, load_another_layout, of_kind
+from tests.host.checkpoints import load_another_layout, of_kind
 from tests.host.neighbours.neighbour import Payload
 from tests.host.webui import HIRES, Picture, WebUI, encoded
 
@@ -30,15 +30,6 @@ def masked() -> Payload:
     mask = Image.new("L", (256, 256))
     mask.paste(255, (128, 0, 256, 256))
     return {"mask": encoded(mask), "inpainting_fill": 1, "inpaint_full_res": False}
-
-
-@pytest.fixture
-def other(checkpoints: list[str]) -> str:
-    """A checkpoint of the loaded one's kind."""
-    found = next((title for title in checkpoints[1:] if not kind_of(title)), None)
-    if found is None:
-        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
-    return found
 
 
 def test_refiner(webui: WebUI, other: str, dense: list[str]) -> None:

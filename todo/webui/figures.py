@@ -35,15 +35,26 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What one pass came to; the first row is dense. `checkpoint` is the model's title."""
+class Pass:
+    """What one pass samples: its size in pixels and pictures at once, and whether it is the second of hires fix."""
 
     width: int
     height: int
     batch: int
     hires: bool
+
+    def __str__(self) -> str:
+        batch = f", batch of {self.batch}" if self.batch > 1 else ""
+        hires = ", hires pass" if self.hires else ""
+        return f"{self.width}×{self.height}{batch}{hires}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a pass came to; the first row is dense."""
+
+    of: Pass
     rows: tuple[Row, ...]
-    checkpoint: str
 
     @property
     def dense(self) -> Row:
@@ -65,7 +76,7 @@ def line(figures: Figures) -> str:
         parts.append(f"×{chosen.faster:.2f}{predicted}")
     if dense.peak and chosen.peak:
         parts.append(f"memory {dense.peak / _GB:.1f} → {chosen.peak / _GB:.1f} GB")
-    return f"{_what(figures)}: {' · '.join(parts)}"
+    return f"{figures.of}: {' · '.join(parts)}"
 
 
 def page(found: Sequence[Figures]) -> str:
@@ -76,12 +87,6 @@ def page(found: Sequence[Figures]) -> str:
 def message(text: str) -> str:
     """A sentence in a line of its own."""
     return f'<div style="margin-top: 0.5em">{escape(text)}</div>'
-
-
-def _what(figures: Figures) -> str:
-    batch = f", batch of {figures.batch}" if figures.batch > 1 else ""
-    hires = ", hires pass" if figures.hires else ""
-    return f"{figures.width}×{figures.height}{batch}{hires}"
 
 
 def _time(row: Row) -> str:

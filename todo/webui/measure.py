@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from todo.plan import plan
 from todo.settings import KNOBS, Knob, Settings, SettingsError
 from todo.unet import UnsupportedModelError, find_unet, is_compiled
 from todo.webui import figures, host, rounds, runs
+from todo.webui.figures import Pass
 from todo.webui.generation import COMPILED, why_none
 from todo.webui.log import logger
 from todo.webui.request import requested
@@ -50,16 +51,6 @@ class CompiledError(Exception):
 
 class _MeasuredError(Exception):
     """Ends the generation: all that was wanted of it is there."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What one pass samples: its size in pixels and pictures at once, and whether it is the second of hires fix."""
-
-    width: int
-    height: int
-    batch: int
-    hires: bool
 
 
 class Measurement:
@@ -132,7 +123,7 @@ class Measurement:
         self._timing = True
         self.timed = rounds.measure(unet, call, self.settings, self.of.hires, latent.device, self.tell)
         self._timing = False
-        fitting = [each for each in self.timed if each.seconds and not each.out_of_memory]
+        fitting = [each for each in self.timed if each.seconds]
         if not fitting:
             self.share = 1.0
             raise _MeasuredError
@@ -253,8 +244,7 @@ def _each(
 
 def _figures(measurement: Measurement, asked: Settings) -> figures.Figures:
     """What was measured, in steps of sampling and in the words of the page."""
-    of, model = measurement.of, host.loaded_model()
-    family = host.family(model)
+    of, family = measurement.of, host.family(host.loaded_model())
     dense = measurement.timed[0]
     name = strength(asked, of.hires)
     rows = []
@@ -262,7 +252,7 @@ def _figures(measurement: Measurement, asked: Settings) -> figures.Figures:
         rows.append(
             figures.Row(
                 label=_label(name, timed.settings),
-                seconds=None if timed.out_of_memory else timed.seconds and timed.seconds * measurement.share,
+                seconds=timed.seconds and timed.seconds * measurement.share,
                 faster=timed.times_faster(dense),
                 predicted=_predicted(of, timed.settings, family),
                 peak=timed.peak,
@@ -270,7 +260,7 @@ def _figures(measurement: Measurement, asked: Settings) -> figures.Figures:
                 note=why_none(timed.report) if timed.settings and timed.rounds else "",
             )
         )
-    return figures.Figures(of.width, of.height, of.batch, of.hires, tuple(rows), host.checkpoint(model))
+    return figures.Figures(of, tuple(rows))
 
 
 def _label(name: str, settings: Settings | None) -> str:
@@ -284,5 +274,4 @@ def _predicted(of: Pass, settings: Settings | None, family: str | None) -> float
     """The speed-up if time went as work does; None where there is no plan for the model."""
     if settings is None or family is None:
         return None
-    work = plan(of.width, of.height, settings, family, of.hires).unet
-    return work.dense / work.todo
+    return plan(of.width, of.height, settings, family, of.hires).unet.times_less

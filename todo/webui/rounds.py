@@ -37,9 +37,9 @@ class Timed:
 
     @property
     def seconds(self) -> float | None:
-        """A call's time; None where none was made."""
+        """A call's time; None where none was made, or memory did not suffice for all."""
         figures = _settled(self.rounds)
-        return statistics.median(figures.values()) if figures else None
+        return statistics.median(figures.values()) if figures and not self.out_of_memory else None
 
     def ratios(self, other: Timed) -> list[float]:
         """How many times longer than this the other took, round by round."""

@@ -126,15 +126,13 @@ def negative_prompt_in_every_step() -> Iterator[None]:
     """The first step is like the others, whatever the option 'Ignore negative prompt during early sampling' says, for
     the length of a `with` block."""
     data = getattr(shared.opts, "data", {})
-    before = dict(data)
+    chosen = {name: data[name] for name in (_SKIP_EARLY,) if name in data}
     data[_SKIP_EARLY] = -1.0
     try:
         yield
     finally:
-        if _SKIP_EARLY in before:
-            data[_SKIP_EARLY] = before[_SKIP_EARLY]
-        else:
-            del data[_SKIP_EARLY]
+        del data[_SKIP_EARLY]
+        data.update(chosen)
 
 
 def interrupt() -> None:
