@@ -1,4 +1,5 @@
-# make demo   sets up a virtual environment and shows what ToDo does to the UNet of SD1.5
+# make demo   sets up a virtual environment and draws a picture with the embedded model, dense and with ToDo;
+#             DEMO="--prompt 'a rocket'" adds options to the command
 # make bench  measures at all sizes against what would be used instead; BENCH="--model sdxl" adds options to the command
 # make test   sets up the same, with the test tools, and runs every check
 #
@@ -13,7 +14,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 .PHONY: demo bench test lint types unit clean
 
 demo: $(VENV)/.demo
-	$(RUN) -m todo bench
+	$(RUN) -m todo demo $(DEMO)
 
 bench: $(VENV)/.demo
 	$(RUN) -m todo bench --published $(BENCH)

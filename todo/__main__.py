@@ -1,4 +1,4 @@
-"""The command line: `python -m todo plan` and `python -m todo bench`. Parses, and hands over."""
+"""The command line: `python -m todo plan`, `bench`, `demo` and `fidelity`. Parses, and hands over."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from todo.bench.painter.sampler import SAMPLERS
 from todo.families import FAMILIES
 from todo.plan import LevelPlan, Plan, Work, plan
 from todo.settings import KNOBS, Knob, Settings, SettingsError
@@ -48,7 +49,38 @@ def _parser() -> argparse.ArgumentParser:
     benching.set_defaults(command=_bench)
     _add_measurement(benching)
     _add_settings(benching)
+
+    described = "Draws a picture with the embedded model, dense and with ToDo, from the same noise: times and likeness."
+    showing = commands.add_parser("demo", help=described, description=described, allow_abbrev=False)
+    showing.set_defaults(command=_demo)
+    _add_drawing(showing)
+    showing.add_argument("--prompt", default="a cup of coffee", help="(default: %(default)s)")
+    showing.add_argument("--size", default="256", metavar="N|WxH", help="in pixels (default: %(default)s)")
+    showing.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    _add_settings(showing, "settings (default: manual mode, factor 2)")
+
+    described = "Measures what each method does to the pictures of the embedded model, against dense ones."
+    comparing = commands.add_parser("fidelity", help=described, description=described, allow_abbrev=False)
+    comparing.set_defaults(command=_fidelity)
+    _add_drawing(comparing)
+    add = comparing.add_argument
+    add("--size", nargs="+", metavar="N|WxH", default=["128", "192", "256"],
+        help="in pixels (default: the size it was trained at, one and a half and two times that)")  # fmt: skip
+    add("--prompt", nargs="+", metavar="TEXT", help="(default: all that it knows)")
+    add("--seeds", type=_whole, default=16, metavar="N", help="pictures of each prompt (default: %(default)s)")
+    add("--compare", nargs="+", metavar="METHOD", help="by their names in the table (default: all)")
+    add("--workers", type=_whole, default=1, metavar="N", help="processes of one thread each (default: %(default)s)")
+    add("--name", default="fidelity", help="the files' name (default: %(default)s)")
     return parser
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("drawing").add_argument
+    add("--steps", type=_whole, default=20, metavar="N", help="(default: %(default)s)")
+    add("--sampler", choices=SAMPLERS, default="euler",
+        help="(default: %(default)s)")  # fmt: skip
+    add("--guidance", type=float, default=1.0, metavar="SCALE", help="CFG scale; 1 is none (default: %(default)s)")
+    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
 
 
 def _add_measurement(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +112,8 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
     add("--name", default="bench", help="the files' name (default: %(default)s)")
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("settings")
+def _add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:
+    group = parser.add_argument_group(title)
     for name, knob in KNOBS.items():
         described = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}."
         optional: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
@@ -141,26 +173,64 @@ def _work_text(label: str, work: Work) -> str:
     return f"{label:<30} {work.dense / 1e9:>9.1f} {work.todo / 1e9:>9.1f}"
 
 
-def _bench(options: argparse.Namespace) -> int:
-    given = _given(options)
-    settings = Settings.from_dict(given) if given else None
-    try:
-        from todo.bench import cases, run
+def _needs_packages(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command that says which package it lacks, and how to get it."""
 
-        if options.memory:
-            run.run_fits(options.model, options.batch, options.memory, options.output, options.name)
-            return 0
-        task = cases.task(
-            model=options.model, device=options.device, dtype=options.dtype, sizes=options.size,
-            compare=options.compare, settings=settings, rounds=options.rounds, published=options.published,
-            batch=options.batch, steps=options.steps, threads=options.threads, folder=options.output, name=options.name,
-            add=options.add,
-        )  # fmt: skip
-        result = run.run(task)
-    except ModuleNotFoundError as error:
-        print(f"todo bench needs the package {error.name!r}; `make demo` installs it", file=sys.stderr)
-        return 1
+    def run(options: argparse.Namespace) -> int:
+        try:
+            return command(options)
+        except ModuleNotFoundError as error:
+            name = command.__name__.strip("_")
+            print(f"todo {name} needs the package {error.name!r}; `make demo` installs it", file=sys.stderr)
+            return 1
+
+    return run
+
+
+@_needs_packages
+def _bench(options: argparse.Namespace) -> int:
+    from todo.bench import cases, run
+
+    if options.memory:
+        run.run_fits(options.model, options.batch, options.memory, options.output, options.name)
+        return 0
+    given = _given(options)
+    task = cases.task(
+        model=options.model, device=options.device, dtype=options.dtype, sizes=options.size,
+        compare=options.compare, settings=Settings.from_dict(given) if given else None, rounds=options.rounds,
+        published=options.published, batch=options.batch, steps=options.steps, threads=options.threads,
+        folder=options.output, name=options.name, add=options.add,
+    )  # fmt: skip
+    result = run.run(task)
     return 1 if result.identical is False or result.interrupted else 0
+
+
+@_needs_packages
+def _demo(options: argparse.Namespace) -> int:
+    from todo.bench import demo
+    from todo.bench.painter.painter import read_size
+    from todo.bench.painter.sampler import Order
+
+    order = Order(
+        options.prompt, (options.seed,), read_size(options.size), options.steps, options.sampler, options.guidance
+    )
+    settings = Settings.from_dict(_given(options) or {"mode": "manual", "factor": 2})
+    demo.run(order, settings, options.output)
+    return 0
+
+
+@_needs_packages
+def _fidelity(options: argparse.Namespace) -> int:
+    from todo.bench.fidelity import run
+    from todo.bench.painter.painter import read_size
+    from todo.bench.painter.photographs import PROMPTS
+
+    task = run.Task(
+        sizes=list(map(read_size, options.size)), prompts=options.prompt or PROMPTS, seeds=options.seeds,
+        methods=run.methods(options.compare), steps=options.steps, sampler=options.sampler, guidance=options.guidance,
+    )  # fmt: skip
+    run.run(task, options.workers, options.output, options.name)
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from todo import Patch, Settings, patched
 from todo.downsample import kept_size
 from todo.families import FAMILIES
+from todo.plan import LATENT_SCALE
 from todo.settings import KNOBS
 from todo.unet import SelfAttention, find_self_attention
 
@@ -118,8 +119,12 @@ def _todo(settings: Callable[[Picture], Settings], unet: nn.Module, picture: Pic
         yield patch
 
 
+def _limit(unet: nn.Module, picture: Picture) -> AbstractContextManager[None]:
+    return keep_one(unet)
+
+
 @contextmanager
-def _limit(unet: nn.Module, picture: Picture) -> Iterator[None]:
+def keep_one(unet: nn.Module) -> Iterator[None]:
     """One key/value token, the first, in every self-attention outside the middle block."""
 
     def keep_first(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -157,13 +162,24 @@ def _interpolated(tokens: Tensor, grid: tuple[int, int], factor: float) -> Tenso
     return small.permute(0, 2, 3, 1).flatten(1, 2)
 
 
+def _tomesd(ratio: float, unet: nn.Module, picture: Picture) -> AbstractContextManager[None]:
+    """At the model's finest self-attention, which on SDXL the package's default does not reach."""
+    return merged(unet, ratio, max_downsample=2 ** FAMILIES[picture.family].finest)
+
+
 @contextmanager
-def _tomesd(ratio: float, unet: nn.Module, picture: Picture) -> Iterator[None]:
-    """The package itself, at the model's finest self-attention, which on SDXL its default does not reach."""
+def merged(unet: nn.Module, ratio: float, max_downsample: int = 1, stride: int = 2) -> Iterator[None]:
+    """Token merging by the package tomesd itself.
+
+    Args:
+        ratio: share of the tokens that is merged away, at most 1 − 1 / stride².
+        max_downsample: the deepest level, counted from the latent.
+        stride: side of the cells of which one token each is never merged; 2 is the package's default.
+    """
     import tomesd
 
     model = unet if hasattr(unet, "down_blocks") else _Wrapped(unet)
-    tomesd.apply_patch(model, ratio=ratio, max_downsample=2 ** FAMILIES[picture.family].finest)
+    tomesd.apply_patch(model, ratio=ratio, max_downsample=max_downsample, sx=stride, sy=stride)
     try:
         yield None
     finally:
@@ -181,11 +197,17 @@ def _hypertile(unet: nn.Module, picture: Picture) -> Iterator[None]:
 
     Source: AUTOMATIC1111's built-in extension hypertile, version 1.10.
     """
-    pixels = tile_pixels(picture)
-    blocks = find_self_attention(unet)
-    with _Grids(blocks) as grids, ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_tiled(block, grids, pixels // 8 * block.resolution))
+    tokens = tile_pixels(picture) // LATENT_SCALE
+    with tiled({block: tokens * block.resolution for block in find_self_attention(unet)}):
+        yield None
+
+
+@contextmanager
+def tiled(least: dict[SelfAttention, int]) -> Iterator[None]:
+    """Blocks attend within tiles: as many as fit that are no shorter than `least` tokens per side, by block."""
+    with _Grids(least) as grids, ExitStack() as stack:
+        for block, tokens in least.items():
+            stack.enter_context(_tiled(block, grids, tokens))
         yield None
 
 

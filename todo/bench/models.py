@@ -124,7 +124,7 @@ def _ldm_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Mo
         if isinstance(norm, nn.GroupNorm):
             norm.float()  # ldm gives them float32
     if kernel == SDPA:
-        _use_sdpa(unet)
+        use_sdpa(unet)
     return unet
 
 
@@ -166,7 +166,7 @@ def _fill(unet: nn.Module) -> None:
             parameter.fill_(float(name.endswith("weight")))
 
 
-def _use_sdpa(unet: nn.Module) -> None:
+def use_sdpa(unet: nn.Module) -> None:
     """Gives ldm's attention the kernel that hosts use, PyTorch's scaled_dot_product_attention.
 
     ldm's own forward writes out the whole matrix of scores: at 1024×1024 that is 8 heads × 16384² × 4 bytes, 8.6 GB,

@@ -48,7 +48,7 @@ _PARTS = (
 _TICKS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Speed-ups that have a line of the grid."""
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": _INK,
@@ -68,7 +68,7 @@ _STYLE: Any = {
 
 def save(result: Result, path: Path) -> None:
     """Writes the picture of a result with at least one size."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         # A Figure of its own, without pyplot, is always drawn by Agg, whatever the environment says.
         draw(result).savefig(path, dpi=150)
 

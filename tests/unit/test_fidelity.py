@@ -1,0 +1,212 @@
+"""The fidelity run: methods see as many keys as they say, figures are what they are called, nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from todo import SettingsError, downsample
+from todo.__main__ import main
+from todo.bench import similarity
+from todo.bench.fidelity import plot, report, results, run
+from todo.bench.fidelity.measure import PROBED, measure
+from todo.bench.fidelity.methods import DENSE, LIMIT, METHODS, PAPER, PUBLISHED, counterpart
+from todo.bench.fidelity.orders import ORDERS
+from todo.bench.fidelity.peaked import effective_share
+from todo.bench.painter import painter
+from todo.bench.painter.sampler import Order, draw, pictures
+from todo.unet import find_self_attention
+
+ORDER = Order("a cat", (0, 1), (64, 64), steps=5)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return painter.load()
+
+
+@pytest.fixture(scope="module")
+def samples(trained):
+    return measure(trained, ORDER, list(PUBLISHED))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].factor])
+def test_equal_kept_tokens(trained, name):
+    """Each query of the finest level attends to 1 / f² of the tokens, by whatever method."""
+    method = METHODS[name]
+    seen = []
+    handles = [
+        block.attention.to_k.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+        for block in find_self_attention(trained.unet)
+        if block.resolution == 1
+    ]
+    order = Order("a cat", (0,), (128, 128), steps=10)
+    with method.on(trained.unet, (32, 32)) as patch:
+        if patch:
+            patch.at(5, 10)  # within every window
+        latent = torch.randn(1, *painter.latent_shape(order.size), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            trained(latent, torch.tensor([500]), trained.context(["a cat"], order.size))
+    for handle in handles:
+        handle.remove()
+    assert set(seen) == {32 * 32 // method.factor**2}
+
+
+def test_dense_is_its_own_measure(samples):
+    for sample in samples:
+        if sample.method == DENSE:
+            assert (sample.mse, sample.errors) == (0, (0,) * len(PROBED))
+            assert sample.psnr == pytest.approx(100)
+            assert (sample.ssim, sample.detail) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_samples_are_the_difference_of_the_pictures(trained, samples):
+    method = METHODS[f"{PAPER}, f=2"]
+    dense = draw(trained, ORDER)
+    with method.on(trained.unet, (16, 16)) as patch:
+        own = draw(trained, ORDER, patch)
+    found = [sample for sample in samples if sample.method == method.name]
+    assert [(sample.prompt, sample.seed, sample.size) for sample in found] == [
+        ("a cat", 0, (64, 64)),
+        ("a cat", 1, (64, 64)),
+    ]
+    for index, sample in enumerate(found):
+        assert sample.mse == pytest.approx(float((dense[index] - own[index]).square().mean()), rel=1e-4)
+        pair = pictures(trained, own)[index], pictures(trained, dense)[index]
+        assert sample.psnr == pytest.approx(similarity.psnr(*pair), rel=1e-3)
+        assert len(sample.errors) == len(PROBED)
+        assert all(0 < error < 1 for error in sample.errors)
+        assert sample.seconds > 0
+
+
+def test_every_method_changes_the_picture_and_leaves_nothing(trained, samples):
+    before = draw(trained, ORDER)
+    measure(trained, ORDER, list(PUBLISHED))
+    assert torch.equal(draw(trained, ORDER), before)
+    for sample in samples:
+        assert (sample.mse > 0) == (sample.method != DENSE), sample.method
+
+
+def test_attention_is_needed(samples):
+    """With a single key the picture is farther off than with a quarter of them."""
+    mean = {name: np.mean([sample.mse for sample in samples if sample.method == name]) for name in PUBLISHED}
+    assert mean[LIMIT] > 2 * mean[f"{PAPER}, f=2"]
+
+
+def test_all_keys_count_where_they_are_alike(trained):
+    """And only some do in the trained model."""
+    blind = painter.load()
+    for block in find_self_attention(blind.unet):
+        torch.nn.init.zeros_(block.attention.to_q.weight)
+    order = Order("a cat", (0,), (64, 64), steps=2)
+    assert effective_share(blind, order) == [pytest.approx(1, abs=1e-4)]
+    assert 0 < effective_share(trained, order)[0] < 0.99
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("cell", [1, 2, 3, 4, 5, 8])
+def test_an_order_is_all_positions_of_a_cell_from_the_papers_on(order, cell):
+    positions = order(cell)
+    assert positions[0] == (0, 0)
+    assert sorted(positions) == [(row, column) for row in range(cell) for column in range(cell)]
+
+
+def test_an_order_is_used_and_taken_back(trained):
+    own = downsample.phase_order
+    found = {}
+    for name in ("ToDo", "ToDo, phases bit-reversed", "ToDo, phases raster"):
+        with METHODS[f"{name}, f=2"].on(trained.unet, (16, 16)) as patch:
+            found[name] = draw(trained, ORDER, patch)
+        assert downsample.phase_order is own
+    own_picture, reversed_picture, raster_picture = found.values()
+    # At 2 the cell's positions lie in the same order in both.
+    assert torch.equal(own_picture, reversed_picture)
+    assert not torch.equal(own_picture, raster_picture)
+
+
+@pytest.fixture(scope="module")
+def result(trained, samples):
+    from todo.bench.environment import describe
+
+    return results.Result(describe(trained.unet), 5, "euler", 1.0, tuple(samples), {(64, 64): 0.5})
+
+
+def test_results_come_back_from_their_file(result, tmp_path):
+    results.write(result, tmp_path / "r.json")
+    again = results.read(tmp_path / "r.json")
+    assert (again.environment, again.methods, again.peaked) == (result.environment, result.methods, result.peaked)
+    for name in result.methods:
+        for new, old in zip(again.of(name), result.of(name), strict=True):
+            assert (new.prompt, new.seed, new.size) == (old.prompt, old.seed, old.size)
+            assert (new.mse, new.psnr, *new.errors) == pytest.approx((old.mse, old.psnr, *old.errors), rel=1e-3)
+
+
+def synthetic(result, errors: dict[str, list[float]]):
+    """A result of pictures with given squared errors."""
+    made = [
+        results.Sample(name, "a cat", seed, (64, 64), error, 30.0 + seed, 0.9, 1.0, (0.1,) * len(PROBED), 1.0)
+        for name, each in errors.items()
+        for seed, error in enumerate(each)
+    ]
+    return results.Result(result.environment, 5, "euler", 1.0, tuple(made), {(64, 64): 0.5})
+
+
+def test_intervals_hold_the_mean_and_shrink_with_pictures(result):
+    random = np.random.default_rng(1)
+    widths = []
+    for count in (8, 200):
+        errors = random.exponential(size=count).tolist()
+        interval = synthetic(result, {"x": errors}).mean(lambda sample: sample.mse, "x")
+        assert interval.value == pytest.approx(np.mean(errors))
+        assert interval.low < interval.value < interval.high
+        widths.append(interval.high - interval.low)
+    assert widths[1] < widths[0]
+
+
+def test_a_ratio_is_taken_in_pairs(result):
+    """Where every picture's error is a fifth, the ratio is a fifth without any doubt."""
+    errors = np.random.default_rng(2).exponential(size=50)
+    made = synthetic(result, {"own": (errors / 5).tolist(), "other": errors.tolist()})
+    ratio = made.ratio("own", "other")
+    assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(0.2),) * 3
+
+
+def test_tables_name_every_method(result):
+    table = report.table(result, (64, 64))
+    for name in PUBLISHED:
+        assert (f"| {name} |" in table) == (name != DENSE)
+    assert counterpart(METHODS["ToDo, f=4"]) == f"{PAPER}, f=4"
+    paper = next(line for line in table.splitlines() if line.startswith(f"| {PAPER}, f=2 "))
+    assert paper.endswith("|  |")
+
+
+def test_a_plot_has_a_panel_for_each_size(result):
+    figure = plot.draw(result)
+    assert len(figure.axes) == 1
+    assert figure.axes[0].get_title().startswith("64×64")
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(SettingsError, match=r"^compare: 'ToMe' is not allowed; it must be one of dense, ToDo, f=2"):
+        run.methods(["ToMe"])
+
+
+def test_seeds_that_are_not_everywhere_are_left_out(samples):
+    task = run.Task([(64, 64)], ["a cat"], 2, list(PUBLISHED), 5, "euler", 1.0)
+    cut = [sample for sample in samples if sample.seed == 0 or sample.method != LIMIT]
+    assert {sample.seed for sample in run._complete(task, cut)} == {0}
+
+
+def test_the_command_writes_its_files(tmp_path, capsys):
+    arguments = ["--size", "64", "64x128", "--prompt", "a cat", "a rocket", "--seeds", "2", "--steps", "3",
+                 "--compare", "ToDo, f=2", f"{PAPER}, f=2", "--workers", "2", "--output", str(tmp_path)]  # fmt: skip
+    assert main(["fidelity", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "2 prompts × 2 seeds at each size · euler, 3 steps" in said
+    assert "| ToDo, f=2 |" in said
+    values = json.loads((tmp_path / "fidelity.json").read_text(encoding="utf8"))
+    assert [size["size"] for size in values["sizes"]] == [[64, 64], [128, 64]]
+    assert (tmp_path / "fidelity.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,161 @@
+"""What a fidelity run found, its form in JSON, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from todo.bench.environment import Environment
+from todo.bench.fidelity.measure import Sample
+from todo.bench.fidelity.methods import DENSE
+
+Size = tuple[int, int]
+
+_RESAMPLES = 2000
+_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % confidence interval, by bootstrap over pictures."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, digits: str) -> str:
+        return f"{self.value:{digits}} ({self.low:{digits}}–{self.high:{digits}})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run. `peaked` is the share of keys that count in dense attention, by size: see peaked.py."""
+
+    environment: Environment
+    steps: int
+    sampler: str
+    guidance: float
+    samples: tuple[Sample, ...]
+    peaked: dict[Size, float]
+
+    @property
+    def sizes(self) -> list[Size]:
+        return sorted({sample.size for sample in self.samples})
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(sample.method for sample in self.samples))
+
+    @property
+    def prompts(self) -> list[str]:
+        return list(dict.fromkeys(sample.prompt for sample in self.samples))
+
+    @property
+    def seeds(self) -> int:
+        return len({sample.seed for sample in self.samples})
+
+    def of(self, method: str, size: Size | None = None) -> list[Sample]:
+        """A method's pictures, in the order of size, prompt and seed, the same for every method; of all sizes, unless
+        told one."""
+        chosen = (each for each in self.samples if each.method == method and size in (None, each.size))
+        return sorted(chosen, key=lambda each: (each.size, each.prompt, each.seed))
+
+    def mean(self, figure: Callable[[Sample], float], method: str, size: Size | None = None) -> Interval:
+        """The mean of a figure over a method's pictures."""
+        return _bootstrap([[figure(sample) for sample in self.of(method, size)]], np.mean)
+
+    def ratio(self, method: str, other: str, size: Size | None = None) -> Interval:
+        """The mean squared error of a method over another's, resampled in pairs."""
+        errors = [[sample.mse for sample in self.of(each, size)] for each in (method, other)]
+        return _bootstrap(errors, _ratio_of_means)
+
+    def speedup(self, method: str, size: Size) -> float:
+        """Dense time over a method's; the median over pictures of one prompt drawn together."""
+        pairs = zip(self.of(DENSE, size), self.of(method, size), strict=True)
+        return float(np.median([dense.seconds / own.seconds for dense, own in pairs]))
+
+
+def _ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
+    return above.mean(axis) / below.mean(axis)
+
+
+def _bootstrap(values: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval:
+    from scipy.stats import bootstrap
+
+    columns = tuple(np.asarray(column, dtype=float) for column in values)
+    found = float(statistic(*columns))
+    if len(columns[0]) < 2 or not np.isfinite(found):
+        return Interval(found, found, found)
+    spread = bootstrap(
+        columns, statistic, paired=True, vectorized=True, n_resamples=_RESAMPLES, method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return Interval(found, float(spread.low), float(spread.high))
+
+
+def write(result: Result, path: Path) -> None:
+    """A file of columns: for each size and method a list of each figure, by prompt and seed."""
+    values = {
+        "environment": asdict(result.environment),
+        "steps": result.steps,
+        "sampler": result.sampler,
+        "guidance": result.guidance,
+        "sizes": [
+            {
+                "size": list(size),
+                "peaked": result.peaked[size],
+                "pictures": [[sample.prompt, sample.seed] for sample in result.of(DENSE, size)],
+                "methods": {method: _columns(result.of(method, size)) for method in result.methods},
+            }
+            for size in result.sizes
+        ],
+    }
+    text = json.dumps(values, ensure_ascii=False, indent=1)
+    path.write_text(_joined(text) + "\n", encoding="utf8")
+
+
+def read(path: Path) -> Result:
+    """The result that `write` was given, figures to four digits."""
+    values = json.loads(path.read_text(encoding="utf8"))
+    sizes = values.pop("sizes")
+    samples = [sample for size in sizes for sample in _samples(size)]
+    peaked = {_size(size): size["peaked"] for size in sizes}
+    return Result(
+        **{**values, "environment": Environment(**values["environment"])}, samples=tuple(samples), peaked=peaked
+    )
+
+
+def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    columns = {name: [_rounded(getattr(sample, name)) for sample in samples] for name in _COLUMNS}
+    errors = zip(*(sample.errors for sample in samples), strict=True)
+    return columns | {f"error {index}": list(map(_rounded, column)) for index, column in enumerate(errors)}
+
+
+def _samples(size: dict[str, Any]) -> list[Sample]:
+    found = []
+    for method, columns in size["methods"].items():
+        errors = list(zip(*(columns[name] for name in columns if name.startswith("error ")), strict=True))
+        for index, (prompt, seed) in enumerate(size["pictures"]):
+            figures = {name: columns[name][index] for name in _COLUMNS}
+            found.append(Sample(method, prompt, seed, _size(size), errors=errors[index], **figures))
+    return found
+
+
+def _size(values: dict[str, Any]) -> Size:
+    height, width = values["size"]
+    return height, width
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _joined(text: str) -> str:
+    """JSON with its innermost lists on one line each."""
+    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found.group().split()), text)
