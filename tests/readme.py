@@ -1,5 +1,5 @@
-"""The parts of the README, docs/speed.md and docs/guide.md that come from the code. `python -m tests.readme` writes the
-tables: knobs from Settings, speed and memory from the published results, work from the plan."""
+"""The parts of the README, of docs and of the model card that come from the code. `python -m tests.readme` writes the
+tables: knobs from Settings, speed, memory and fidelity from the published results, work from the plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from todo import Settings, plan
 from todo.bench import fits
+from todo.bench.fidelity import report, results
 from todo.bench.methods import DENSE
+from todo.bench.painter.photographs import PHOTOGRAPHS
 from todo.bench.report import markdown, where
 from todo.bench.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from todo.bench.split import KINDS, MIDDLE, SELF_ATTENTION
@@ -18,6 +20,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
 GUIDE = ROOT / "docs" / "guide.md"
+FIDELITY = ROOT / "docs" / "fidelity.md"
+CARD = ROOT / "benchmarks" / "painter" / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -120,14 +124,62 @@ def work_table() -> str:
     return markdown(["", "", *(f"{side}²" for side in sides)], rows)
 
 
+def fidelity_table() -> str:
+    """What the methods keep of the pictures, at twice the size that the model was trained at."""
+    result = fidelity()
+    return f"{report.about(result)}\n\n{report.table(result, result.sizes[-1])}"
+
+
+def fidelity_tables() -> str:
+    """The same at every size."""
+    result = fidelity()
+    tables = (
+        f"### {report.label(size)}\n\n{result.peaked[size]:.0%} of the finest level's keys count.\n\n"
+        f"{report.table(result, size)}"
+        for size in result.sizes
+    )
+    return f"{report.about(result)}\n\n" + "\n".join(tables)
+
+
+def ratio_table() -> str:
+    """Mean squared errors over the paper's at the same factor, over all sizes and by size."""
+    result = fidelity()
+    rows = [
+        [name, *(report.ratio(result, name, size) for size in (None, *result.sizes))]
+        for name in result.methods
+        if report.ratio(result, name)
+    ]
+    return markdown(["", "all sizes", *map(report.label, result.sizes)], rows)
+
+
+def error_table() -> str:
+    """Relative errors of single calls."""
+    return report.error_table(fidelity())
+
+
+def fidelity() -> report.Result:
+    return results.read(RESULTS / "fidelity.json")
+
+
+def photograph_table() -> str:
+    """What the embedded model was trained on."""
+    rows = [[f"`{each.name}`", each.prompt, each.licence] for each in PHOTOGRAPHS]
+    return markdown(["scikit-image's name", "prompt", "licence, as scikit-image notes it"], rows)
+
+
 GENERATED = {
     (README, "knobs"): knob_table,
+    (README, "fidelity"): fidelity_table,
     (README, "speed"): speed_table,
     (SPEED, "growth"): growth_table,
     (SPEED, "split"): split_table,
     (SPEED, "memory sd1"): memory_table("sd1"),
     (SPEED, "memory sdxl"): memory_table("sdxl"),
     (GUIDE, "work"): work_table,
+    (FIDELITY, "ratios"): ratio_table,
+    (FIDELITY, "sizes"): fidelity_tables,
+    (FIDELITY, "errors"): error_table,
+    (CARD, "photographs"): photograph_table,
 }
 """What makes each generated part, by document and name."""
 
