@@ -68,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         help="in pixels (default: the size it was trained at, one and a half and two times that)")  # fmt: skip
     add("--prompt", nargs="+", metavar="TEXT", help="(default: all that it knows)")
     add("--seeds", type=_whole, default=16, metavar="N", help="pictures of each prompt (default: %(default)s)")
-    add("--compare", nargs="+", metavar="METHOD", help="by their names in the table (default: all)")
+    add(
+        "--compare",
+        nargs="+",
+        metavar="METHOD",
+        help="by their names in the table (default: those of docs/fidelity.md)",
+    )
     add("--workers", type=_whole, default=1, metavar="N", help="processes of one thread each (default: %(default)s)")
     add("--name", default="fidelity", help="the files' name (default: %(default)s)")
     return parser
@@ -77,8 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("drawing").add_argument
     add("--steps", type=_whole, default=20, metavar="N", help="(default: %(default)s)")
-    add("--sampler", choices=SAMPLERS, default="euler",
-        help="(default: %(default)s)")  # fmt: skip
+    add("--sampler", choices=SAMPLERS, default="euler", help="(default: %(default)s)")
     add("--guidance", type=float, default=1.0, metavar="SCALE", help="CFG scale; 1 is none (default: %(default)s)")
     add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
 

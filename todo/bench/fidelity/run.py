@@ -17,14 +17,12 @@ from todo.bench.fidelity import plot, report
 from todo.bench.fidelity.measure import Sample, measure
 from todo.bench.fidelity.methods import DENSE, METHODS, PUBLISHED
 from todo.bench.fidelity.peaked import effective_share
-from todo.bench.fidelity.results import Result, write
+from todo.bench.fidelity.results import Result, Size, write
 from todo.bench.painter.painter import Painter, load
 from todo.bench.painter.sampler import Order
 
 _TOGETHER = 4
 """Pictures in a batch."""
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
