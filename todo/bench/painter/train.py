@@ -19,8 +19,8 @@ from todo.bench.painter.painter import MIRRORED, TRAINED_SIDE, WEIGHTS, Painter,
 from todo.bench.painter.sampler import noise_schedule
 
 _BATCHES = ((TRAINED_SIDE, 8, 0.8), (TRAINED_SIDE * 3 // 2, 4, 0.12), (TRAINED_SIDE * 2, 2, 0.08))
-"""Pixels per side, pictures per step, share of the steps. The larger ones are few, so that it has seen the sizes at which
-ToDo is measured."""
+"""Pixels per side, pictures per step, share of the steps. The larger ones are few, so that it has at least seen
+the sizes at which ToDo is measured."""
 
 _LEARNING_RATE, _WARM_UP = 1e-3, 200
 _AVERAGED = 0.998
