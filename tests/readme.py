@@ -3,12 +3,14 @@ tables: knobs from Settings, speed, memory and fidelity from the published resul
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from todo import Settings, plan
 from todo.bench import fits
 from todo.bench.fidelity import report, results
+from todo.bench.fidelity.methods import CAPPED, CYCLE, DEEP, PAPER, UNTIL
 from todo.bench.methods import DENSE
 from todo.bench.painter.photographs import PHOTOGRAPHS
 from todo.bench.report import markdown, where
@@ -124,10 +126,34 @@ def work_table() -> str:
     return markdown(["", "", *(f"{side}²" for side in sides)], rows)
 
 
-def fidelity_table() -> str:
-    """What the methods keep of the pictures, at twice the size that the model was trained at."""
+def loss_table() -> str:
+    """What a picture loses at each setting, at twice the size that the model was trained at."""
     result = fidelity()
-    return f"{report.about(result)}\n\n{report.table(result, result.sizes[-1])}"
+    size = result.sizes[-1]
+    head = ["on the page", "speed-up", "PSNR, dB", "SSIM", "squared error / the paper's"]
+    rows = [[words, *_loss_cells(result, method, size)] for words, method in _ON_THE_PAGE.items()]
+    return f"{report.about(result)}\n\n{markdown(head, rows)}"
+
+
+_ON_THE_PAGE = {
+    "the defaults: 64 per side": f"{CYCLE}, f=2",
+    "*Max downsample* 4": f"{DEEP}, f=2",
+    "32 per side": f"{CYCLE}, f=4",
+    "32 per side, *Max downsample* 4": f"{DEEP}, f=4",
+    "32 per side, *Steps: to* 0.8": f"{UNTIL}, f=4",
+    "16 per side": f"{CYCLE}, f=8",
+    "the paper: *manual*, ratio 2, *Phase* fixed": f"{PAPER}, f=2",
+    "token merging (tomesd), ratio 0.75": "ToMe (tomesd), f=2",
+    "HyperTile, 2 × 2 tiles": "tiles (HyperTile), f=2",
+}
+"""The settings of SD1.5 at 1024² that keep what a method keeps at twice the trained size."""
+
+
+def _loss_cells(result: report.Result, method: str, size: report.Size) -> Iterator[str]:
+    yield f"×{result.speedup(method, size):.2f}"
+    yield f"{result.mean(lambda sample: sample.psnr, method, size):.1f}"
+    yield f"{result.mean(lambda sample: sample.ssim, method, size):.3f}"
+    yield f"{result.ratio(method, f'{PAPER}, f=2', size):.2f}"
 
 
 def fidelity_tables() -> str:
@@ -144,12 +170,29 @@ def fidelity_tables() -> str:
 def ratio_table() -> str:
     """Mean squared errors over the paper's at the same factor, over all sizes and by size."""
     result = fidelity()
-    rows = [
-        [name, *(report.ratio(result, name, size) for size in (None, *result.sizes))]
-        for name in result.methods
-        if report.ratio(result, name)
-    ]
+    cells = ([name, *(report.ratio(result, name, size) for size in (None, *result.sizes))] for name in result.methods)
+    rows = [row for row in cells if any(row[1:])]
     return markdown(["", "all sizes", *map(report.label, result.sizes)], rows)
+
+
+def setting_table() -> str:
+    """What a user loses and gains at each setting: squared error over that of the paper's f=2, by size."""
+    result = fidelity()
+    rows = [
+        [name, *(cell for size in result.sizes for cell in _setting_cells(result, name, size))] for name in _SETTINGS
+    ]
+    head = [cell for size in result.sizes for cell in (f"{report.label(size)}: speed-up", "MSE / paper's f=2")]
+    return markdown(["", *head], rows)
+
+
+_SETTINGS = [
+    *(f"{kind}, f={factor}" for kind in (CYCLE, DEEP) for factor in (2, 4)),
+    *(f"{kind}, f=4" for kind in (CAPPED, UNTIL)),
+]
+
+
+def _setting_cells(result: report.Result, name: str, size: report.Size) -> tuple[str, str]:
+    return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, f'{PAPER}, f=2', size):.2f}"
 
 
 def error_table() -> str:
@@ -157,8 +200,10 @@ def error_table() -> str:
     return report.error_table(fidelity())
 
 
+@cache
 def fidelity() -> report.Result:
-    return results.read(RESULTS / "fidelity.json")
+    (result,) = results.read(RESULTS / "fidelity.json")
+    return result
 
 
 def photograph_table() -> str:
@@ -169,7 +214,7 @@ def photograph_table() -> str:
 
 GENERATED = {
     (README, "knobs"): knob_table,
-    (README, "fidelity"): fidelity_table,
+    (README, "loss"): loss_table,
     (README, "speed"): speed_table,
     (SPEED, "growth"): growth_table,
     (SPEED, "split"): split_table,
@@ -179,6 +224,7 @@ GENERATED = {
     (FIDELITY, "ratios"): ratio_table,
     (FIDELITY, "sizes"): fidelity_tables,
     (FIDELITY, "errors"): error_table,
+    (FIDELITY, "settings"): setting_table,
     (CARD, "photographs"): photograph_table,
 }
 """What makes each generated part, by document and name."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m todo plan`, `bench`, `demo` and `fidelity`. Parses, and hands over."""
+"""The command line: `python -m todo plan`, `bench`, `demo`, `fidelity` and `study`. Parses, and hands over."""
 
 from __future__ import annotations
 
@@ -74,9 +74,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METHOD",
         help="by their names in the table (default: those of docs/fidelity.md)",
     )
-    add("--workers", type=_whole, default=1, metavar="N", help="processes of one thread each (default: %(default)s)")
+    add("--sharpness", type=float, default=1.0, metavar="TIMES",
+        help="multiplies the queries, so that fewer keys count (default: %(default)s)")  # fmt: skip
+    add("--workers", type=_whole, default=1, metavar="N", help=_WORKERS_HELP)
     add("--name", default="fidelity", help="the files' name (default: %(default)s)")
+
+    described = "Measures where the moving phase pays: steps, samplers, factors, sharper attention, other ways to move."
+    studying = commands.add_parser("study", help=described, description=f"{described} About an hour on one core.",
+                                   allow_abbrev=False)  # fmt: skip
+    studying.set_defaults(command=_study)
+    add = studying.add_argument
+    add("--workers", type=_whole, default=1, metavar="N", help=_WORKERS_HELP)
+    _add_output(add)
+    add("--name", default="study", help="the file's name (default: %(default)s)")
     return parser
+
+
+_WORKERS_HELP = "processes of one thread each (default: %(default)s)"
+
+
+def _add_output(add: Callable[..., Any]) -> None:
+    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
 
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +102,7 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=_whole, default=20, metavar="N", help="(default: %(default)s)")
     add("--sampler", choices=SAMPLERS, default="euler", help="(default: %(default)s)")
     add("--guidance", type=float, default=1.0, metavar="SCALE", help="CFG scale; 1 is none (default: %(default)s)")
-    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
+    _add_output(add)
 
 
 def _add_measurement(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +111,7 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
     add("--size", nargs="+", metavar="N|WxH", help="pictures' sizes in pixels (default: 768)")
     add("--compare", nargs="+", metavar="METHOD",
         help="'all', or methods by their names in the table, dense in any case (default: ToDo with the settings given; "
-        "without any, with the defaults and with a grid of 32 at all levels)")  # fmt: skip
+        "without any, with the defaults and with a grid of 32 and max downsample 4)")  # fmt: skip
     add("--rounds", type=_whole, metavar="N", help="timed rounds (default: 2 on the CPU, 10 on CUDA)")
     add("--batch", type=_whole, default=1, metavar="N",
         help="pictures per call; 2 is one picture with its negative prompt (default: %(default)s)")  # fmt: skip
@@ -107,7 +125,7 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         help="sizes, methods and rounds of the published results; hours on a CPU")  # fmt: skip
     add("--memory", type=_whole, metavar="GIB",
         help="instead of times: the largest square picture that fits into so much memory above weights")  # fmt: skip
-    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
+    _add_output(add)
     add(
         "--add",
         action="store_true",
@@ -213,11 +231,10 @@ def _bench(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from todo.bench import demo
     from todo.bench.painter.painter import read_size
-    from todo.bench.painter.sampler import Order
+    from todo.bench.painter.sampler import Order, Sampling
 
-    order = Order(
-        options.prompt, (options.seed,), read_size(options.size), options.steps, options.sampler, options.guidance
-    )
+    sampling = Sampling(options.steps, options.sampler, options.guidance)
+    order = Order(options.prompt, (options.seed,), read_size(options.size), sampling)
     settings = Settings.from_dict(_given(options) or {"mode": "manual", "factor": 2})
     demo.run(order, settings, options.output)
     return 0
@@ -228,13 +245,22 @@ def _fidelity(options: argparse.Namespace) -> int:
     from todo.bench.fidelity import run
     from todo.bench.painter.painter import read_size
     from todo.bench.painter.photographs import PROMPTS
+    from todo.bench.painter.sampler import Sampling
 
     task = run.Task(
         sizes=list(map(read_size, options.size)), prompts=options.prompt or PROMPTS, seeds=options.seeds,
-        methods=run.methods(options.compare), steps=options.steps, sampler=options.sampler, guidance=options.guidance,
+        methods=run.methods(options.compare),
+        sampling=Sampling(options.steps, options.sampler, options.guidance, options.sharpness),
     )  # fmt: skip
     run.run(task, options.workers, options.output, options.name)
     return 0
+
+
+@_needs_packages
+def _study(options: argparse.Namespace) -> int:
+    from todo.bench.fidelity import study
+
+    return 0 if study.run(options.workers, options.output, options.name) else 1
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def _within(settings: Settings, progress: float) -> bool:
 
 def _full_factor(settings: Settings, resolution: int, grid: tuple[int, int], hires: bool) -> float:
     if settings.mode == "auto":
-        return _grid_factor(max(grid), settings.grid)
+        # A level at half the size was trained on half the grid. Rounded up, as levels halve odd grids.
+        return _grid_factor(max(grid), math.ceil(settings.grid / resolution))
     if resolution > 1:
         return settings.deep_factor
     return settings.hires_factor if hires and settings.hires_factor else settings.factor

@@ -27,6 +27,10 @@ class SettingsError(ValueError):
         super().__init__(message)
         self.field = field
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It can be raised in another process."""
+        return type(self), (self.field, str(self))
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -174,8 +178,8 @@ class Settings:
     )  # fmt: skip
     grid: int = _knob(
         int, 64, "Keys/values kept per side",
-        "No touched level keeps more keys/values per side than this. 64 is what SD1.5 was trained on; "
-        "lower is faster and less exact.",
+        "The finest level keeps no more keys/values per side than this, each deeper one that is touched half as many "
+        "as the one before. 64 is what SD1.5 was trained on; lower is faster and less exact.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(

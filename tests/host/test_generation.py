@@ -57,7 +57,7 @@ def test_auto_keeps_the_grid(webui: WebUI) -> None:
     webui.txt2img([{"grid": 16, "max_downsample": 2}])
     for call in made(webui):
         assert call["keys"]["1024"] == [256]
-        assert call["keys"]["256"] == [256]
+        assert call["keys"]["256"] == [64]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from todo import Settings
 from todo.__main__ import main
 from todo.bench import demo
 from todo.bench.painter.painter import load
-from todo.bench.painter.sampler import Order, draw, pictures
+from todo.bench.painter.sampler import Order, Sampling, draw, pictures
 
 
 def test_it_shows_the_pictures_that_the_sampler_draws():
     painter = load()
-    order = Order("a rocket", (7,), (64, 64), steps=3)
+    order = Order("a rocket", (7,), (64, 64), Sampling(3))
     found = demo.make(painter, order, Settings(mode="manual", factor=2))
     assert np.array_equal(found.dense, pictures(painter, draw(painter, order))[0])
     assert not np.array_equal(found.todo, found.dense)
@@ -53,5 +53,5 @@ def test_what_it_cannot_draw_is_refused(capsys, option, value, said):
 
 def test_the_same_seed_draws_the_same_picture():
     painter = load()
-    order = Order("a cat", (1,), (64, 64), steps=2)
+    order = Order("a cat", (1,), (64, 64), Sampling(2))
     assert torch.equal(draw(painter, order), draw(painter, order))

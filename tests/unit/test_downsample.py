@@ -139,6 +139,20 @@ def test_phase_order_holds_each_position_once(cell):
     assert sorted(order) == [(row, column) for row in range(cell) for column in range(cell)]
 
 
+def bit_reversed(cell):
+    """The order of ordered dithering: quarters of the cell in turn, opposite ones first, then quarters of those."""
+    if cell == 1:
+        return [(0, 0)]
+    corners = ((0, 0), (1, 1), (0, 1), (1, 0))
+    half = cell // 2
+    return [(r + down * half, c + across * half) for r, c in bit_reversed(half) for down, across in corners]
+
+
+@pytest.mark.parametrize("cell", [2, 4])
+def test_phase_order_is_that_of_ordered_dithering(cell):
+    assert list(phase_order(cell)) == bit_reversed(cell)
+
+
 @pytest.mark.parametrize("cell", [3, 4, 8])
 def test_positions_in_a_row_lie_apart(cell):
     """Neighbours in time are no neighbours in space while there is a choice: not for the first cell² / 4 steps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,16 +13,16 @@ import torch
 from todo import SettingsError, downsample
 from todo.__main__ import main
 from todo.bench import similarity
-from todo.bench.fidelity import plot, report, results, run
+from todo.bench.fidelity import plot, report, results, run, study
 from todo.bench.fidelity.measure import PROBED, measure
 from todo.bench.fidelity.methods import DENSE, LIMIT, METHODS, PAPER, PUBLISHED, counterpart
-from todo.bench.fidelity.orders import ORDERS
+from todo.bench.fidelity.orders import ORDERS, _staggered
 from todo.bench.fidelity.peaked import effective_share
 from todo.bench.painter import painter
-from todo.bench.painter.sampler import Order, draw, pictures
+from todo.bench.painter.sampler import SAMPLERS, Order, Sampling, draw, pictures
 from todo.unet import find_self_attention
 
-ORDER = Order("a cat", (0, 1), (64, 64), steps=5)
+ORDER = Order("a cat", (0, 1), (64, 64), Sampling(5))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_equal_kept_tokens(trained, name):
         for block in find_self_attention(trained.unet)
         if block.resolution == 1
     ]
-    order = Order("a cat", (0,), (128, 128), steps=10)
+    order = Order("a cat", (0,), (128, 128), Sampling(10))
     with method.on(trained.unet, (32, 32)) as patch:
         if patch:
             patch.at(5, 10)  # within every window
@@ -102,7 +103,7 @@ def test_all_keys_count_where_they_are_alike(trained):
     blind = painter.load()
     for block in find_self_attention(blind.unet):
         torch.nn.init.zeros_(block.attention.to_q.weight)
-    order = Order("a cat", (0,), (64, 64), steps=2)
+    order = Order("a cat", (0,), (64, 64), Sampling(2))
     assert effective_share(blind, order) == [pytest.approx(1, abs=1e-4)]
     assert 0 < effective_share(trained, order)[0] < 0.99
 
@@ -115,29 +116,108 @@ def test_an_order_is_all_positions_of_a_cell_from_the_papers_on(order, cell):
     assert sorted(positions) == [(row, column) for row in range(cell) for column in range(cell)]
 
 
-def test_an_order_is_used_and_taken_back(trained):
-    own = downsample.phase_order
-    found = {}
-    for name in ("ToDo", "ToDo, phases bit-reversed", "ToDo, phases raster"):
-        with METHODS[f"{name}, f=2"].on(trained.unet, (16, 16)) as patch:
-            found[name] = draw(trained, ORDER, patch)
-        assert downsample.phase_order is own
-    own_picture, reversed_picture, raster_picture = found.values()
-    # At 2 the cell's positions lie in the same order in both.
-    assert torch.equal(own_picture, reversed_picture)
-    assert not torch.equal(own_picture, raster_picture)
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_staggered_rows_shift_by_one_column_from_cell_to_cell(factor, step):
+    grid = (2 * factor, 3 * factor)
+    tokens = torch.arange(grid[0] * grid[1]).reshape(1, -1, 1)
+    kept = _staggered(tokens, grid, factor, "nearest", step).reshape(2, 3)
+    down, across = downsample.phase_order(factor)[step % factor**2]
+    expected = [
+        [(row * factor + down) * grid[1] + column * factor + (across + row) % factor for column in range(3)]
+        for row in range(2)
+    ]
+    assert kept.tolist() == expected
+
+
+def test_blocks_may_be_a_phase_apart(trained):
+    with METHODS["ToDo, phases by block too, f=2"].on(trained.unet, (16, 16)) as patch:
+        for step in (0, 3):
+            patch.at(step, 20)
+            steps = [block.moment().step for block in patch._blocks]
+            assert steps == [step + index for index in range(len(steps))]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "phases" in name])
+def test_another_way_of_moving_makes_another_picture_and_the_same_again(trained, name):
+    found = []
+    for each in (f"ToDo, f={METHODS[name].factor:g}", name, name):
+        with METHODS[each].on(trained.unet, (16, 16)) as patch:
+            found.append(draw(trained, ORDER, patch))
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[1], found[2])
+
+
+def test_sharper_attention_counts_fewer_keys_and_leaves_nothing(trained):
+    before = draw(trained, ORDER)
+    shares = [
+        effective_share(trained, Order("a cat", (0,), (64, 64), Sampling(2, sharpness=sharpness)))[0]
+        for sharpness in (1, 4, 16)
+    ]
+    assert shares[0] > 1.5 * shares[1] > 1.5**2 * shares[2]
+    assert torch.equal(draw(trained, ORDER), before)
+    sharper = draw(trained, Order("a cat", (0, 1), (64, 64), Sampling(5, sharpness=2)))
+    assert not torch.equal(sharper, before)
+
+
+def test_the_study_varies_what_it_says():
+    tasks = study.tasks()
+    assert len({(task.sampling, tuple(task.sizes)) for task in tasks}) == len(tasks)
+    assert all(set(task.methods) <= set(METHODS) and task.methods[0] == DENSE for task in tasks)
+    samplings = [task.sampling for task in tasks]
+    assert {each.steps for each in samplings if each.sampler == "euler"} == {4, 8, 12, 20, 30, 50}
+    assert {each.sampler for each in samplings} == set(SAMPLERS)
+    assert {each.guidance for each in samplings} == {1, 4}
+    assert {each.sharpness for each in samplings} == {1, 4, 16}
+    assert any(side % 32 for task in tasks for size in task.sizes for side in size)
+
+
+def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "_USUAL", Sampling(2))
+    monkeypatch.setattr(study, "_FEW_STEPS", Sampling(1))
+    monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(1), Sampling(2), Sampling(2, "heun")))
+    monkeypatch.setattr(study, "_SIZES", ((64, 64),))
+    monkeypatch.setattr(study, "_ODD_SIZE", (80, 48))
+    monkeypatch.setattr(study, "PROMPTS", ("a cat",))
+    assert main(["study", "--workers", "2", "--output", str(tmp_path)]) == 0
+    samplings, factors, variants = re.findall(r"(?m)^\|(?:.*\|\n)+", capsys.readouterr().out)
+    found = results.read(tmp_path / "study.json")
+    assert [(result.sampling, result.sizes) for result in found] == [
+        (Sampling(1), [(64, 64)]),
+        (Sampling(2), [(64, 64)]),
+        (Sampling(2, "heun"), [(64, 64)]),
+        (Sampling(2), [(80, 48)]),
+    ]
+
+    def first_column(table):
+        return [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]]
+
+    assert first_column(samplings) == ["euler, 1 steps", "euler, 2 steps", "heun, 2 steps", "euler, 2 steps, 48×80"]
+    assert first_column(factors) == [f"ToDo, f={factor}" for factor in (1.5, 2, 3, 4)]
+    assert factors.splitlines()[0] == "|  | euler, 2 steps | euler, 2 steps, 48×80 |"
+    assert "ToDo, phases raster, f=4" in first_column(variants)
+    assert variants.splitlines()[0] == "|  | euler, 1 steps | euler, 2 steps |"
+    own, other = (found[0].of(name) for name in ("ToDo, f=4", "ToDo, phases raster, f=4"))
+    ratio = sum(sample.mse for sample in other) / sum(sample.mse for sample in own)
+    assert f"| ToDo, phases raster, f=4 | {ratio:.2f} (" in variants
+
+
+def test_an_unfinished_study_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "perform", lambda tasks, workers: [])
+    assert main(["study", "--output", str(tmp_path)]) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
 def result(trained, samples):
     from todo.bench.environment import describe
 
-    return results.Result(describe(trained.unet), 5, "euler", 1.0, tuple(samples), {(64, 64): 0.5})
+    return results.Result(describe(trained.unet), Sampling(5), tuple(samples), {(64, 64): 0.5})
 
 
 def test_results_come_back_from_their_file(result, tmp_path):
-    results.write(result, tmp_path / "r.json")
-    again = results.read(tmp_path / "r.json")
+    results.write([result], tmp_path / "r.json")
+    (again,) = results.read(tmp_path / "r.json")
     assert (again.environment, again.methods, again.peaked) == (result.environment, result.methods, result.peaked)
     for name in result.methods:
         for new, old in zip(again.of(name), result.of(name), strict=True):
@@ -152,7 +232,7 @@ def synthetic(result, errors: dict[str, list[float]]):
         for name, each in errors.items()
         for seed, error in enumerate(each)
     ]
-    return results.Result(result.environment, 5, "euler", 1.0, tuple(made), {(64, 64): 0.5})
+    return results.Result(result.environment, Sampling(5), tuple(made), {(64, 64): 0.5})
 
 
 def test_intervals_hold_the_mean_and_shrink_with_pictures(result):
@@ -190,13 +270,20 @@ def test_a_plot_has_a_panel_for_each_size(result):
     assert figure.axes[0].get_title().startswith("64×64")
 
 
+def test_an_unknown_prompt_is_refused(capsys, tmp_path):
+    """Though it is another process that finds out."""
+    with pytest.raises(SystemExit):
+        main(["fidelity", "--prompt", "a dog", "--size", "64", "--seeds", "1", "--output", str(tmp_path)])
+    assert "prompt: 'dog' is not a word of the embedded model's" in capsys.readouterr().err
+
+
 def test_an_unknown_method_is_refused():
     with pytest.raises(SettingsError, match=r"^compare: 'ToMe' is not allowed; it must be one of dense, ToDo, f=2"):
         run.methods(["ToMe"])
 
 
 def test_seeds_that_are_not_everywhere_are_left_out(samples):
-    task = run.Task([(64, 64)], ["a cat"], 2, list(PUBLISHED), 5, "euler", 1.0)
+    task = run.Task([(64, 64)], ["a cat"], 2, list(PUBLISHED), Sampling(5))
     cut = [sample for sample in samples if sample.seed == 0 or sample.method != LIMIT]
     assert {sample.seed for sample in run._complete(task, cut)} == {0}
 
@@ -208,6 +295,6 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 prompts × 2 seeds at each size · euler, 3 steps" in said
     assert "| ToDo, f=2 |" in said
-    values = json.loads((tmp_path / "fidelity.json").read_text(encoding="utf8"))
+    (values,) = json.loads((tmp_path / "fidelity.json").read_text(encoding="utf8"))
     assert [size["size"] for size in values["sizes"]] == [[64, 64], [128, 64]]
     assert (tmp_path / "fidelity.png").read_bytes().startswith(b"\x89PNG")

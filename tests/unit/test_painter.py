@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 
 from todo import Patch, Settings, SettingsError, patched
-from todo.bench.painter import latents, painter, photographs, train
-from todo.bench.painter.sampler import SAMPLERS, Order, draw, noise_schedule, pictures, predict
+from todo.bench.painter import latents, painter, photographs, sheet, train
+from todo.bench.painter.sampler import SAMPLERS, Order, Sampling, draw, noise_schedule, pictures, predict
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_what_it_draws_is_what_was_asked_for(trained, images, side, seeds):
     mirrored, is most like the picture, as far as one can see from afar."""
     thumbnails = torch.cat([_thumbnail(torch.stack([image, image.flip(2)])) for image in images])
     for index, photograph in enumerate(photographs.PHOTOGRAPHS):
-        latent = draw(trained, Order(photograph.prompt, seeds, (side, side), steps=10))
+        latent = draw(trained, Order(photograph.prompt, seeds, (side, side), Sampling(10)))
         for drawn in _thumbnail(trained.transform.decode(latent)):
             distances = (thumbnails - drawn).square().mean(1).unflatten(0, (-1, 2)).amin(1)
             assert int(distances.argmin()) == index, (photograph.prompt, distances)
@@ -157,7 +157,7 @@ def _thumbnail(images):
 
 def test_euler_is_eulers_method(trained):
     """Written out: each step goes along (x − x₀) / σ, as Karras et al. have it (2022, algorithm 1 without churn)."""
-    order = Order("a rocket", (5,), (64, 64), steps=4)
+    order = Order("a rocket", (5,), (64, 64), Sampling(4))
     kept = noise_schedule().alphas_cumprod.double()
     times = torch.linspace(999, 0, 4, dtype=torch.float64)
     sigmas = torch.from_numpy(np.interp(times.numpy(), np.arange(1000), ((1 - kept) / kept).sqrt().numpy()))
@@ -173,11 +173,11 @@ def test_euler_is_eulers_method(trained):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_the_same_for_the_same_seed_alone_or_together(trained, sampler):
-    order = Order("a cat", (3, 4), (64, 64), steps=3, sampler=sampler)
+    order = Order("a cat", (3, 4), (64, 64), Sampling(3, sampler))
     first = draw(trained, order)
     assert first.isfinite().all()
     assert torch.equal(first, draw(trained, order))
-    alone = draw(trained, Order("a cat", (4,), (64, 64), steps=3, sampler=sampler))
+    alone = draw(trained, Order("a cat", (4,), (64, 64), Sampling(3, sampler)))
     torch.testing.assert_close(first[1:], alone, atol=1e-3, rtol=1e-3)
 
 
@@ -187,7 +187,7 @@ def test_the_patch_is_told_the_samplers_step(trained, monkeypatch, sampler, step
     at = Patch.at
     monkeypatch.setattr(Patch, "at", lambda patch, step, *rest: (told.append(step), at(patch, step, *rest)))
     with patched(trained.unet, Settings(mode="manual", factor=2)) as patch:
-        draw(trained, Order("a cat", (0,), (64, 64), steps=3, sampler=sampler), patch)
+        draw(trained, Order("a cat", (0,), (64, 64), Sampling(3, sampler)), patch)
     assert told == steps
 
 
@@ -195,13 +195,27 @@ def test_guidance_goes_beyond_the_untold_prediction(trained, generator):
     latent = torch.randn(2, *painter.latent_shape((64, 64)), generator=generator)
     time = torch.tensor(500)
     told, untold, guided = (
-        predict(trained, Order(prompt, (0, 1), (64, 64), guidance=scale), 0, latent, time, None)
+        predict(trained, Order(prompt, (0, 1), (64, 64), Sampling(guidance=scale)), 0, latent, time, None)
         for prompt, scale in (("a cat", 1.0), ("", 1.0), ("a cat", 3.0))
     )
     torch.testing.assert_close(guided, untold + 3 * (told - untold), atol=1e-4, rtol=1e-4)
 
 
 def test_pictures_are_arrays_from_black_to_white(trained):
-    drawn = pictures(trained, draw(trained, Order("a cat", (0,), (64, 128), steps=2)))
+    drawn = pictures(trained, draw(trained, Order("a cat", (0,), (64, 128), Sampling(2))))
     assert [each.shape for each in drawn] == [(64, 128, 3)]
     assert 0 <= drawn[0].min() < drawn[0].max() <= 1
+
+
+def test_the_sheet_shows_each_prompt_turned_round_and_larger(trained, monkeypatch):
+    monkeypatch.setattr(sheet, "PROMPTS", ("a cat", "a rocket"))
+    monkeypatch.setattr(sheet, "TRAINED_SIDE", 32)
+    made = sheet.make(trained)
+    assert made.shape == (64, 256, 3)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    rocket, cat = (pictures(trained, draw(trained, Order(each, (0,), (64, 64))))[0] for each in ("a rocket", "a cat"))
+    np.testing.assert_allclose(made[:64, 64:128], cat.clip(0, 1), atol=1e-5)
+    turned = pictures(trained, draw(trained, Order("a cat mirrored", (0,), (32, 32))))[0]
+    np.testing.assert_allclose(made[32:64, :32], turned.clip(0, 1), atol=1e-5)
+    np.testing.assert_allclose(made[:64, 192:256], rocket.clip(0, 1), atol=1e-5)

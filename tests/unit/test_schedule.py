@@ -104,8 +104,27 @@ def test_auto_keeps_at_most_the_grid_for_every_side():
 @given(st.integers(1, 600), st.integers(1, 600), st.integers(16, 128), st.sampled_from([1, 2, 4, 8]))
 def test_auto_takes_the_smallest_factor_for_the_longer_side(h, w, kept, resolution):
     value = factor(Settings(grid=kept, max_downsample=8), resolution=resolution, grid=(h, w))
-    assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), kept)
-    assert value == pytest.approx(max(max(h, w) / kept, 1))
+    halved = -(-kept // resolution)
+    assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), halved)
+    assert value == pytest.approx(max(max(h, w) / halved, 1))
+
+
+@pytest.mark.parametrize("pixels", [512, 768, 1024, 1536, 2048])
+def test_auto_gives_every_level_the_grid_that_it_was_trained_on(pixels):
+    """SD1.5 at 512²: 64 × 64 tokens at its finest level, 32 × 32 and 16 × 16 at the next ones."""
+    for resolution, trained in ((1, 64), (2, 32), (4, 16)):
+        side = pixels // 8 // resolution
+        value = factor(Settings(max_downsample=4), resolution=resolution, grid=(side, side))
+        assert math.ceil(side / value) == trained
+
+
+@given(st.integers(16, 128), st.integers(1, 600))
+def test_where_auto_leaves_the_finest_level_whole_it_leaves_all(kept, side):
+    settings = Settings(grid=kept, max_downsample=8)
+    if factor(settings, grid=(side, side)) == 1:
+        for resolution in (2, 4, 8):
+            side = math.ceil(side / 2)  # as a UNet halves it
+            assert factor(settings, resolution=resolution, grid=(side, side)) == 1
 
 
 @pytest.mark.parametrize(("pixels", "expected"), [(512, 1), (1024, 2), (1536, 3), (2048, 4)])

@@ -93,7 +93,7 @@ def table(found: Demo) -> str:
     keys = [f"level {level}: {count}" for level, count in sorted(touched)] or ["no effect at this size"]
     rows = [
         ("picture", f"{found.order.prompt!r}, {width}×{height}, seed {found.order.seeds[0]}, "
-                    f"{found.order.sampler}, {found.order.steps} steps"),
+                    f"{found.order.sampling}"),
         ("ToDo", _settings(found.settings)),
         ("keys/values", ", ".join(keys)),
         ("dense", f"{seconds['dense']:.2f} s"),

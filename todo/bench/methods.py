@@ -299,4 +299,4 @@ METHODS = {method.name: method for method in _METHODS}
 """Every method but those made from settings on the command line, by name."""
 
 GRID_32 = "ToDo grid 32, max downsample 4"
-"""At most 32 keys/values per side at every level."""
+"""At most 32 keys/values per side at the finest level, half as many from level to level."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from todo.bench import similarity
 from todo.bench.environment import now
 from todo.bench.fidelity.methods import DENSE, METHODS, Method
 from todo.bench.painter.painter import Painter, latent_shape
-from todo.bench.painter.sampler import Call, Order, draw, pictures, predict
+from todo.bench.painter.sampler import Call, Order, Sampling, draw, pictures, predict
 
 PROBED = (0.1, 0.4, 0.8)
 """Where along the dense trajectory single calls are compared, as shares of the steps."""
@@ -30,7 +30,8 @@ class Sample:
         mse: of the final latent, against the dense one's.
         psnr, ssim: of the picture, against the dense one.
         detail: energy of fine detail relative to the dense picture's.
-        errors: of single calls along the dense trajectory, at `PROBED`: norm of the difference over the dense norm.
+        errors: of single calls along the dense trajectory, at `PROBED` or at none: norm of the difference over the
+            dense norm.
         seconds: of the whole loop, for this picture's share of its batch.
     """
 
@@ -53,17 +54,21 @@ class _Drawn:
     seconds: float
 
 
-def measure(painter: Painter, order: Order, methods: Sequence[str]) -> list[Sample]:
-    """A sample of each method for each of the order's pictures; dense is drawn in any case."""
-    probed: list[Call] = []
-    numbers = {int(share * order.steps) for share in PROBED}
+def measure(painter: Painter, order: Order, methods: Sequence[str], probe: bool = True) -> list[Sample]:
+    """A sample of each method for each of the order's pictures; dense is drawn in any case.
 
-    def probe(call: Call) -> None:
-        if order.progress(call.number) in numbers - {order.progress(each.number) for each in probed}:
-            probed.append(call)
+    Args:
+        probe: whether single calls are compared, too.
+    """
+    sampling = order.sampling
+    calls: dict[int, Call] = {}
 
-    draw(painter, order, watch=probe)  # also warms up
-    dense = _draw(painter, order, METHODS[DENSE])
+    def watch(call: Call) -> None:
+        calls.setdefault(sampling.step(call.number), call)
+
+    draw(painter, replace(order, sampling=Sampling(steps=1)))  # warms up
+    dense = _draw(painter, order, METHODS[DENSE], watch)
+    probed = [calls[int(share * sampling.steps)] for share in PROBED] if probe else []
     samples = []
     for name in methods:
         method = METHODS[name]
@@ -74,12 +79,12 @@ def measure(painter: Painter, order: Order, methods: Sequence[str]) -> list[Samp
     return samples
 
 
-def _draw(painter: Painter, order: Order, method: Method) -> _Drawn:
+def _draw(painter: Painter, order: Order, method: Method, watch: Callable[[Call], None] | None = None) -> _Drawn:
     clock = now(painter.device)
     torch.manual_seed(_MERGING_SEED)
     with method.on(painter.unet, latent_shape(order.size)[1:]) as patch:
         began = clock()
-        latents = draw(painter, order, patch)
+        latents = draw(painter, order, patch, watch)
         seconds = (clock() - began) / len(order.seeds)
     return _Drawn(latents, pictures(painter, latents), seconds)
 
@@ -93,7 +98,7 @@ def _errors(painter: Painter, order: Order, method: Method, probed: Sequence[Cal
             found = predict(painter, order, call.number, call.latent, call.timestep, patch)
             difference, dense = (found - call.predicted).flatten(1), call.predicted.flatten(1)
             columns.append((difference.norm(dim=1) / dense.norm(dim=1)).tolist())
-    return list(zip(*columns, strict=True))
+    return list(zip(*columns, strict=True)) or [()] * len(order.seeds)
 
 
 def _sample(

@@ -12,11 +12,14 @@ from typing import Any
 from torch import nn
 
 from todo import Patch, Settings, patched
-from todo.bench.fidelity.orders import ORDERS, patched_in_order
+from todo.bench.fidelity.orders import ORDERS, patched_by_block, patched_in_order, patched_staggered
 from todo.bench.methods import keep_one, merged, tiled
+from todo.downsample import phase_order
 from todo.unet import find_self_attention
 
 DENSE, CYCLE, PAPER = "dense", "ToDo", "ToDo, fixed phase (the paper)"
+DEEP, CAPPED = "ToDo at all levels", "ToDo, next level at 2"
+UNTIL = "ToDo until 80 % of the steps"
 LIMIT = "one key"
 
 On = Callable[[nn.Module, tuple[int, int]], AbstractContextManager[Any]]
@@ -29,16 +32,16 @@ class Method:
     tokens; 0 where that does not describe it. `settings` are ToDo's."""
 
     kind: str
-    factor: int
+    factor: float
     on: On
     settings: Settings | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, f={self.factor}" if self.factor else self.kind
+        return f"{self.kind}, f={self.factor:g}" if self.factor else self.kind
 
 
-def todo_method(kind: str, factor: int, **settings: Any) -> Method:
+def todo_method(kind: str, factor: float, **settings: Any) -> Method:
     """ToDo at a factor, with further settings."""
     chosen = Settings(mode="manual", factor=factor, **settings)
 
@@ -65,14 +68,25 @@ def _one_key(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager
     return keep_one(unet)
 
 
-def _ordered(order: str, factor: int) -> Method:
-    """ToDo, its phase going through the cell in another order."""
+def _moved(name: str, factor: int, way: Callable[[nn.Module, Settings], AbstractContextManager[Patch]]) -> Method:
+    """ToDo, its phase moving in another way."""
     settings = Settings(mode="manual", factor=factor)
 
     def on(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager[Patch]:
-        return patched_in_order(unet, settings, ORDERS[order])
+        return way(unet, settings)
 
-    return Method(f"ToDo, phases {order}", factor, on, settings)
+    return Method(f"ToDo, phases {name}", factor, on, settings)
+
+
+_WAYS: dict[str, Callable[[nn.Module, Settings], AbstractContextManager[Patch]]] = {
+    **{name: partial(patched_in_order, order=order) for name, order in ORDERS.items()},
+    "by block too": patched_by_block,
+    "staggered": patched_staggered,
+}
+
+
+def _is_own(name: str, factor: int) -> bool:
+    return name in ORDERS and ORDERS[name](factor) == phase_order(factor)
 
 
 _METHODS = (
@@ -82,18 +96,19 @@ _METHODS = (
     todo_method("ToDo, area", 2, method="area"),
     *(Method("ToMe (tomesd)", factor, partial(_merged, factor)) for factor in (2, 4)),
     *(Method("tiles (HyperTile)", factor, partial(_tiled, factor)) for factor in (2, 4)),
-    todo_method("ToDo from 20 % of the steps", 4, start=0.2),
-    todo_method("ToDo until 80 % of the steps", 4, end=0.8),
-    todo_method("ToDo, next level at 2", 4, deep_factor=2, max_downsample=2),
+    *(todo_method(DEEP, factor, deep_factor=factor, max_downsample=4) for factor in (2, 4)),
+    todo_method(CAPPED, 4, deep_factor=2, max_downsample=2),
+    todo_method(UNTIL, 4, end=0.8),
     Method(LIMIT, 0, _one_key),
 )
 
 _STUDIED = (
-    *(_ordered(name, factor) for name in ORDERS for factor in (2, 4)),
+    *(_moved(name, factor, way) for name, way in _WAYS.items() for factor in (2, 4) if not _is_own(name, factor)),
     *(todo_method(f"ToDo, {name}", factor, method=name) for name in ("nearest-exact", "bilinear") for factor in (2, 4)),
     todo_method("ToDo, taper", 4, taper=True),
-    todo_method("ToDo", 3),
-    todo_method(PAPER, 3, phase="fixed"),
+    todo_method("ToDo from 20 % of the steps", 4, start=0.2),
+    *(todo_method(CYCLE, factor) for factor in (1.5, 3)),
+    *(todo_method(PAPER, factor, phase="fixed") for factor in (1.5, 3)),
 )
 
 PUBLISHED = tuple(method.name for method in _METHODS)
@@ -105,4 +120,4 @@ METHODS = {method.name: method for method in (*_METHODS, *_STUDIED)}
 
 def counterpart(method: Method) -> str:
     """The paper's own at the same factor, which a method is measured against."""
-    return f"{PAPER}, f={method.factor}"
+    return f"{PAPER}, f={method.factor:g}"

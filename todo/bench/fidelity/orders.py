@@ -1,18 +1,23 @@
-"""Other orders in which the phase could go through a cell's positions, to be measured against ToDo's own.
+"""Other ways in which the phase could move, to be measured against ToDo's own.
 
-Each gives all positions (row, column) of a square cell of a given side, (0, 0) first.
+An order gives all positions (row, column) of a square cell of a given side, (0, 0) first.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from todo import Patch, Settings, downsample, patched
+from todo.schedule import Moment
 
 Order = tuple[tuple[int, int], ...]
 
@@ -27,21 +32,6 @@ def diagonal(cell: int) -> Order:
     return tuple((row, (row + shift) % cell) for shift in range(cell) for row in range(cell))
 
 
-def bit_reversed(cell: int) -> Order:
-    """As in ordered dithering: quarters of the cell in turn, diagonally opposite first, then quarters of those.
-
-    For a side that is no power of two: the order of the next one, without what lies outside.
-    """
-    if cell == 1:
-        return ((0, 0),)
-    half = (cell + 1) // 2
-    corners = ((0, 0), (1, 1), (0, 1), (1, 0))
-    spread = (
-        (row + down * half, column + across * half) for row, column in bit_reversed(half) for down, across in corners
-    )
-    return tuple((row, column) for row, column in spread if row < cell and column < cell)
-
-
 def shuffled(cell: int) -> Order:
     """By lot, but (0, 0) first."""
     first, *others = raster(cell)
@@ -52,7 +42,6 @@ def shuffled(cell: int) -> Order:
 ORDERS: dict[str, Callable[[int], Order]] = {
     "raster": raster,
     "diagonal": diagonal,
-    "bit-reversed": bit_reversed,
     "shuffled": shuffled,
 }
 
@@ -60,11 +49,48 @@ ORDERS: dict[str, Callable[[int], Order]] = {
 @contextmanager
 def patched_in_order(unet: nn.Module, settings: Settings, order: Callable[[int], Order]) -> Iterator[Patch]:
     """`todo.patched`, its phase going through the cells in another order."""
+    with _replaced("phase_order", order), patched(unet, settings) as patch:
+        yield patch
+
+
+@contextmanager
+def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
+    """`todo.patched`, each block one phase ahead of the block before it."""
+    with patched(unet, settings) as patch:
+        for index, block in enumerate(patch._blocks):
+            block.moment = partial(_ahead, patch, index)
+        yield patch
+
+
+@contextmanager
+def patched_staggered(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
+    """`todo.patched`, each row of cells picking one column further than the row above."""
+    with _replaced("_gather", _staggered), patched(unet, settings) as patch:
+        yield patch
+
+
+def _ahead(patch: Patch, by: int) -> Moment:
+    return replace(patch.moment, step=patch.moment.step + by)
+
+
+def _staggered(planes: Tensor, grid: tuple[int, int], factor: float, method: str, step: int) -> Tensor:
+    cell = math.ceil(factor)
+    order = downsample.phase_order(cell)
+    down, across = order[step % len(order)]
+    index = [
+        row * grid[1] + column
+        for number, row in enumerate(downsample.positions(grid[0], factor, down, method))
+        for column in downsample.positions(grid[1], factor, (across + number) % cell, method)
+    ]
+    return planes.index_select(1, torch.tensor(index, device=planes.device))
+
+
+@contextmanager
+def _replaced(name: str, by: Callable[..., Any]) -> Iterator[None]:
     module: Any = downsample
-    own = module.phase_order
-    module.phase_order = order
+    own = getattr(module, name)
+    setattr(module, name, by)
     try:
-        with patched(unet, settings) as patch:
-            yield patch
+        yield
     finally:
-        module.phase_order = own
+        setattr(module, name, own)

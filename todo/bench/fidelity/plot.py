@@ -3,7 +3,7 @@ size."""
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from todo.bench.plot import STYLE
 
 _COLOURS = {CYCLE: "#0b7285", PAPER: "#1864ab", "ToMe (tomesd)": "#e8590c", "tiles (HyperTile)": "#9c36b5"}
 _FURTHER = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
-_MARKERS = {2: "o", 4: "s", 8: "D", 0: "x"}
+_MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
+_OTHER = "^"
 
 
 def save(result: Result, path: Path) -> None:
@@ -40,7 +41,7 @@ def draw(result: Result) -> Figure:
 
 def _panel(axes: Axes, result: Result, size: Size) -> None:
     names = [name for name in result.methods if name != DENSE]
-    further = iter(_FURTHER)
+    further = cycle(_FURTHER)
     for kind, group in groupby(names, lambda name: METHODS[name].kind):
         _curve(axes, result, size, kind, list(group), _COLOURS.get(kind) or next(further))
     axes.set_title(f"{label(size)}, {result.peaked[size]:.0%} of the keys count")
@@ -59,6 +60,8 @@ def _curve(axes: Axes, result: Result, size: Size, kind: str, names: list[str], 
     axes.errorbar(speed, [mean.value for mean in means], spread, color=colour, capsize=2, linewidth=1.4, label=kind)
     for name, x, mean in zip(names, speed, means, strict=True):
         factor = METHODS[name].factor
-        axes.plot(x, mean.value, _MARKERS[factor], color=colour, markersize=6)
+        axes.plot(x, mean.value, _MARKERS.get(factor, _OTHER), color=colour, markersize=6)
         if factor:
-            axes.annotate(f"f={factor}", (x, mean.value), (5, 4), textcoords="offset points", fontsize=8, color=colour)
+            axes.annotate(
+                f"f={factor:g}", (x, mean.value), (5, 4), textcoords="offset points", fontsize=8, color=colour
+            )

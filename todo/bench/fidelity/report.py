@@ -21,16 +21,16 @@ def _parts(result: Result) -> Iterator[str]:
     yield about(result)
     for size in result.sizes:
         yield f"\n{label(size)}: {result.peaked[size]:.0%} of the finest level's keys count\n\n{table(result, size)}"
-    yield f"\nRelative error of single calls, all sizes\n\n{error_table(result)}"
+    if result.samples[0].errors:
+        yield f"\nRelative error of single calls, all sizes\n\n{error_table(result)}"
 
 
 def about(result: Result) -> str:
     """What was drawn, on what."""
-    guidance = "" if result.guidance == 1 else f", guidance {result.guidance:g}"
     environment = result.environment
     return (
-        f"{len(result.prompts)} prompts × {result.seeds} seeds at each size · {result.sampler}, {result.steps} steps"
-        f"{guidance} · torch {environment.versions['torch']} · {environment.machine}, {environment.clock} of 1 thread"
+        f"{len(result.prompts)} prompts × {result.seeds} seeds at each size · {result.sampling}"
+        f" · torch {environment.versions['torch']} · {environment.machine}, {environment.clock} of 1 thread"
         f" · {environment.date}"
     )
 

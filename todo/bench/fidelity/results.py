@@ -14,6 +14,7 @@ import numpy as np
 from todo.bench.environment import Environment
 from todo.bench.fidelity.measure import Sample
 from todo.bench.fidelity.methods import DENSE
+from todo.bench.painter.sampler import Sampling
 
 Size = tuple[int, int]
 
@@ -38,9 +39,7 @@ class Result:
     """A run. `peaked` is the share of keys that count in dense attention, by size: see peaked.py."""
 
     environment: Environment
-    steps: int
-    sampler: str
-    guidance: float
+    sampling: Sampling
     samples: tuple[Sample, ...]
     peaked: dict[Size, float]
 
@@ -99,13 +98,21 @@ def _bootstrap(values: Sequence[Sequence[float]], statistic: Callable[..., Any])
     return Interval(found, float(spread.low), float(spread.high))
 
 
-def write(result: Result, path: Path) -> None:
-    """A file of columns: for each size and method a list of each figure, by prompt and seed."""
-    values = {
+def write(found: Sequence[Result], path: Path) -> None:
+    """A file of runs, each in columns: for each size and method a list of each figure, by prompt and seed."""
+    text = json.dumps([_values(result) for result in found], ensure_ascii=False, indent=1)
+    path.write_text(_joined(text) + "\n", encoding="utf8")
+
+
+def read(path: Path) -> list[Result]:
+    """The results that `write` was given, figures to four digits."""
+    return [_result(values) for values in json.loads(path.read_text(encoding="utf8"))]
+
+
+def _values(result: Result) -> dict[str, Any]:
+    return {
         "environment": asdict(result.environment),
-        "steps": result.steps,
-        "sampler": result.sampler,
-        "guidance": result.guidance,
+        "sampling": asdict(result.sampling),
         "sizes": [
             {
                 "size": list(size),
@@ -116,19 +123,12 @@ def write(result: Result, path: Path) -> None:
             for size in result.sizes
         ],
     }
-    text = json.dumps(values, ensure_ascii=False, indent=1)
-    path.write_text(_joined(text) + "\n", encoding="utf8")
 
 
-def read(path: Path) -> Result:
-    """The result that `write` was given, figures to four digits."""
-    values = json.loads(path.read_text(encoding="utf8"))
-    sizes = values.pop("sizes")
-    samples = [sample for size in sizes for sample in _samples(size)]
-    peaked = {_size(size): size["peaked"] for size in sizes}
-    return Result(
-        **{**values, "environment": Environment(**values["environment"])}, samples=tuple(samples), peaked=peaked
-    )
+def _result(values: dict[str, Any]) -> Result:
+    samples = [sample for size in values["sizes"] for sample in _samples(size)]
+    peaked = {_size(size): size["peaked"] for size in values["sizes"]}
+    return Result(Environment(**values["environment"]), Sampling(**values["sampling"]), tuple(samples), peaked)
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:
@@ -140,10 +140,11 @@ def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:
 def _samples(size: dict[str, Any]) -> list[Sample]:
     found = []
     for method, columns in size["methods"].items():
-        errors = list(zip(*(columns[name] for name in columns if name.startswith("error ")), strict=True))
+        errors = [columns[name] for name in columns if name.startswith("error ")]
         for index, (prompt, seed) in enumerate(size["pictures"]):
             figures = {name: columns[name][index] for name in _COLUMNS}
-            found.append(Sample(method, prompt, seed, _size(size), errors=errors[index], **figures))
+            each = tuple(column[index] for column in errors)
+            found.append(Sample(method, prompt, seed, _size(size), errors=each, **figures))
     return found
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from todo import Patch
 from todo.bench.painter.painter import Painter, latent_shape
+from todo.unet import find_self_attention
 
 SAMPLERS = {
     "euler": "EulerDiscreteScheduler",
@@ -37,19 +39,33 @@ def noise_schedule() -> Any:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How noise becomes a picture. `sharpness` multiplies the queries of self-attention outside the middle block: the
+    larger, the fewer keys count for a query. 1 is as the model was trained."""
+
+    steps: int = 20
+    sampler: str = "euler"
+    guidance: float = 1.0
+    sharpness: float = 1.0
+
+    def step(self, call: int) -> int:
+        """The sampler's step that the model's call number `call` belongs to."""
+        return call // 2 if self.sampler == _HEUN else call
+
+    def __str__(self) -> str:
+        guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
+        sharpness = "" if self.sharpness == 1 else f", attention {self.sharpness:g} times sharper"
+        return f"{self.sampler}, {self.steps} steps{guidance}{sharpness}"
+
+
+@dataclass(frozen=True)
 class Order:
     """What is to be drawn: one picture for each seed, of one prompt, `size` = (height, width) in pixels."""
 
     prompt: str
     seeds: Sequence[int]
     size: tuple[int, int]
-    steps: int = 20
-    sampler: str = "euler"
-    guidance: float = 1.0
-
-    def progress(self, call: int) -> int:
-        """The sampler's step that the model's call number `call` belongs to."""
-        return call // 2 if self.sampler == _HEUN else call
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
@@ -72,12 +88,12 @@ def draw(
         patch: ToDo's, if it is on the UNet; told before each call where sampling stands.
         watch: told of every call.
     """
-    scheduler = _scheduler(order)
+    scheduler = _scheduler(order.sampling)
     generators = [torch.Generator().manual_seed(seed) for seed in order.seeds]
     noise = [torch.randn(latent_shape(order.size), generator=each) for each in generators]
     latent = torch.stack(noise).to(painter.device) * scheduler.init_noise_sigma
     # Samplers that add noise take it from each picture's own generator; the others know no such argument.
-    own = {"generator": generators} if order.sampler in ("euler a", "lcm") else {}
+    own = {"generator": generators} if order.sampling.sampler in ("euler a", "lcm") else {}
     for number, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latent, timestep)
         predicted = predict(painter, order, number, scaled, timestep, patch)
@@ -94,15 +110,17 @@ def predict(
     painter: Painter, order: Order, number: int, latent: Tensor, timestep: Tensor, patch: Patch | None
 ) -> Tensor:
     """One call of the model, guided if the order says so: the predicted latent without noise."""
+    sampling = order.sampling
     if patch:
-        patch.at(order.progress(number), order.steps)
+        patch.at(sampling.step(number), sampling.steps)
     prompts = [order.prompt] * len(latent)
-    if order.guidance == 1.0:
-        return painter(latent, timestep.expand(len(latent)), painter.context(prompts, order.size))
-    doubled = torch.cat([latent, latent])
-    context = painter.context([*prompts, *([""] * len(latent))], order.size)
-    told, untold = painter(doubled, timestep.expand(len(doubled)), context).chunk(2)
-    return untold + order.guidance * (told - untold)
+    with _sharpened(painter, sampling.sharpness):
+        if sampling.guidance == 1.0:
+            return painter(latent, timestep.expand(len(latent)), painter.context(prompts, order.size))
+        doubled = torch.cat([latent, latent])
+        context = painter.context([*prompts, *([""] * len(latent))], order.size)
+        told, untold = painter(doubled, timestep.expand(len(doubled)), context).chunk(2)
+    return untold + sampling.guidance * (told - untold)
 
 
 def pictures(painter: Painter, latents: Tensor) -> list[Any]:
@@ -111,13 +129,27 @@ def pictures(painter: Painter, latents: Tensor) -> list[Any]:
     return list(decoded.permute(0, 2, 3, 1).double().cpu().numpy())
 
 
-def _scheduler(order: Order) -> Any:
+@contextmanager
+def _sharpened(painter: Painter, sharpness: float) -> Iterator[None]:
+    def sharpen(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0] * sharpness,)  # queries have no bias
+
+    attentions: list[Any] = [block.attention for block in find_self_attention(painter.unet)] if sharpness != 1 else []
+    handles = [attention.to_q.register_forward_pre_hook(sharpen) for attention in attentions]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _scheduler(sampling: Sampling) -> Any:
     import diffusers
 
     # Ancestral Euler is the one that does not know models which predict the latent.
-    predicted = "epsilon" if order.sampler == "euler a" else noise_schedule().config.prediction_type
-    scheduler = getattr(diffusers, SAMPLERS[order.sampler]).from_config(
+    predicted = "epsilon" if sampling.sampler == "euler a" else noise_schedule().config.prediction_type
+    scheduler = getattr(diffusers, SAMPLERS[sampling.sampler]).from_config(
         noise_schedule().config, prediction_type=predicted, clip_sample=False
     )
-    scheduler.set_timesteps(order.steps)
+    scheduler.set_timesteps(sampling.steps)
     return scheduler

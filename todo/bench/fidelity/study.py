@@ -1,0 +1,108 @@
+"""The study of the moving phase: other numbers of steps, samplers, guidance, sharper attention, other factors, an odd
+size; and other ways to move the phase, or to downsample. Fewer pictures than the published run, of smaller sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from todo.bench.fidelity.methods import CYCLE, DEEP, DENSE, METHODS, PAPER, PUBLISHED, UNTIL, counterpart
+from todo.bench.fidelity.report import label
+from todo.bench.fidelity.results import Result, write
+from todo.bench.fidelity.run import Task, perform
+from todo.bench.painter.photographs import PROMPTS
+from todo.bench.painter.sampler import Sampling
+from todo.bench.report import markdown
+
+_SIZES, _ODD_SIZE = ((128, 128), (192, 192)), (208, 176)
+_SEEDS = 2
+
+_PAPER_2, _PAPER_4 = f"{PAPER}, f=2", f"{PAPER}, f=4"
+_OWN_2, _OWN_4, _DEEP_2 = f"{CYCLE}, f=2", f"{CYCLE}, f=4", f"{DEEP}, f=2"
+_COMPARED = (DENSE, _PAPER_2, _PAPER_4, _OWN_2, _OWN_4, _DEEP_2)
+
+_USUAL = Sampling()
+_FEW_STEPS = Sampling(4)
+
+_SAMPLINGS = (
+    _FEW_STEPS,
+    *(Sampling(steps) for steps in (8, 12)),
+    _USUAL,
+    *(Sampling(steps) for steps in (30, 50)),
+    *(Sampling(sampler=sampler) for sampler in ("euler a", "dpm++ 2m", "heun", "ddim")),
+    *(Sampling(steps, "lcm") for steps in (4, 8)),
+    Sampling(guidance=4.0),
+    *(Sampling(sharpness=sharpness) for sharpness in (4.0, 16.0)),
+)
+
+_FACTORS = tuple(f"{CYCLE}, f={factor:g}" for factor in (1.5, 2, 3, 4))
+"""Compared with the paper's at the same factor, at the usual and at the odd size."""
+
+_VARIANTS = (
+    *(name for name, method in METHODS.items() if name not in PUBLISHED and method.factor in (2, 4)),
+    f"{UNTIL}, f=4",
+)
+"""Compared with ToDo's own at the same factor, with few steps and with the usual number."""
+
+
+def tasks() -> list[Task]:
+    """What the study draws."""
+    factors = dict.fromkeys([*_COMPARED, *_FACTORS, *(counterpart(METHODS[name]) for name in _FACTORS)])
+    methods = {_FEW_STEPS: (*_COMPARED, *_VARIANTS), _USUAL: (*factors, *_VARIANTS)}
+    usual = [
+        Task(_SIZES, PROMPTS, _SEEDS, methods.get(sampling, _COMPARED), sampling, probe=False)
+        for sampling in _SAMPLINGS
+    ]
+    return [*usual, Task([_ODD_SIZE], PROMPTS, 2 * _SEEDS, tuple(factors), _USUAL, probe=False)]
+
+
+def run(workers: int, folder: Path, name: str) -> bool:
+    """Draws and compares everything, then prints the tables and writes the JSON. Returns whether it was complete; else
+    nothing is written."""
+    wanted = tasks()
+    found = perform(wanted, workers)
+    if len(found) < len(wanted):
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    write(found, path)
+    print(f"{sampling_table(found)}\n\n{factor_table(found)}\n\n{variant_table(found)}\n\n{path}")
+    return True
+
+
+def sampling_table(found: Sequence[Result]) -> str:
+    """By sampling: squared errors over the paper's, in Markdown."""
+    head = ["", "keys that count", "f=2 / paper's f=2", "f=4 / paper's f=4", "f=4 / paper's f=2",
+            "f=2 at all levels / paper's f=2"]  # fmt: skip
+    pairs = ((_OWN_2, _PAPER_2), (_OWN_4, _PAPER_4), (_OWN_4, _PAPER_2), (_DEEP_2, _PAPER_2))
+    rows = []
+    for result in found:
+        counted = " · ".join(f"{result.peaked[size]:.0%}" for size in result.sizes)
+        rows.append([_name(result), counted, *(f"{result.ratio(*pair):.2f}" for pair in pairs)])
+    return markdown(head, rows)
+
+
+def factor_table(found: Sequence[Result]) -> str:
+    """By factor: squared errors over the paper's at the same factor, in Markdown."""
+    results = [result for result in found if set(_FACTORS) <= set(result.methods)]
+    rows = [
+        [name, *(f"{result.ratio(name, counterpart(METHODS[name])):.2f}" for result in results)] for name in _FACTORS
+    ]
+    return markdown(["", *map(_name, results)], rows)
+
+
+def variant_table(found: Sequence[Result]) -> str:
+    """By other way: squared errors over those of ToDo's own at the same factor, in Markdown."""
+    results = [result for result in found if set(_VARIANTS) <= set(result.methods)]
+    return markdown(["", *map(_name, results)], ([name, *_ratios(results, name)] for name in _VARIANTS))
+
+
+def _ratios(results: Sequence[Result], name: str) -> Iterator[str]:
+    own = f"{CYCLE}, f={METHODS[name].factor:g}"
+    for result in results:
+        yield f"{result.ratio(name, own):.2f}"
+
+
+def _name(result: Result) -> str:
+    odd = "" if set(result.sizes) == set(_SIZES) else f", {label(result.sizes[0])}"
+    return f"{result.sampling}{odd}"
