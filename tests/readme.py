@@ -9,7 +9,7 @@ from pathlib import Path
 
 from todo import Settings, plan
 from todo.bench import fits
-from todo.bench.fidelity import report, results
+from todo.bench.fidelity import report, results, study
 from todo.bench.fidelity.methods import CAPPED, CYCLE, DEEP, PAPER, UNTIL
 from todo.bench.methods import DENSE
 from todo.bench.painter.photographs import PHOTOGRAPHS
@@ -195,6 +195,21 @@ def _setting_cells(result: report.Result, name: str, size: report.Size) -> tuple
     return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, f'{PAPER}, f=2', size):.2f}"
 
 
+def sampling_table() -> str:
+    """The moving phase by number of steps, sampler, guidance and sharpness."""
+    return study.sampling_table(results.read(RESULTS / "study.json"))
+
+
+def factor_table() -> str:
+    """The moving phase by factor."""
+    return study.factor_table(results.read(RESULTS / "study.json"))
+
+
+def variant_table() -> str:
+    """Other ways to move the phase, or to downsample."""
+    return study.variant_table(results.read(RESULTS / "study.json"))
+
+
 def error_table() -> str:
     """Relative errors of single calls."""
     return report.error_table(fidelity())
@@ -225,6 +240,9 @@ GENERATED = {
     (FIDELITY, "sizes"): fidelity_tables,
     (FIDELITY, "errors"): error_table,
     (FIDELITY, "settings"): setting_table,
+    (FIDELITY, "samplings"): sampling_table,
+    (FIDELITY, "factors"): factor_table,
+    (FIDELITY, "variants"): variant_table,
     (CARD, "photographs"): photograph_table,
 }
 """What makes each generated part, by document and name."""
