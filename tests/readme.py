@@ -3,14 +3,14 @@ tables: knobs from Settings, speed, memory and fidelity from the published resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from todo import Settings, plan
 from todo.bench import fits
 from todo.bench.fidelity import report, results, study
-from todo.bench.fidelity.methods import CAPPED, CYCLE, DEEP, PAPER, UNTIL
+from todo.bench.fidelity.methods import CAPPED, CYCLE, DEEP, PAPER, UNTIL, named
 from todo.bench.methods import DENSE
 from todo.bench.painter.photographs import PHOTOGRAPHS
 from todo.bench.report import markdown, where
@@ -136,24 +136,24 @@ def loss_table() -> str:
 
 
 _ON_THE_PAGE = {
-    "the defaults: 64 per side": f"{CYCLE}, f=2",
-    "*Max downsample* 4": f"{DEEP}, f=2",
-    "32 per side": f"{CYCLE}, f=4",
-    "32 per side, *Max downsample* 4": f"{DEEP}, f=4",
-    "32 per side, *Steps: to* 0.8": f"{UNTIL}, f=4",
-    "16 per side": f"{CYCLE}, f=8",
-    "the paper: *manual*, ratio 2, *Phase* fixed": f"{PAPER}, f=2",
+    "the defaults: 64 per side": named(CYCLE, 2),
+    "*Max downsample* 4": named(DEEP, 2),
+    "32 per side": named(CYCLE, 4),
+    "32 per side, *Max downsample* 4": named(DEEP, 4),
+    "32 per side, *Steps: to* 0.8": named(UNTIL, 4),
+    "16 per side": named(CYCLE, 8),
+    "the paper: *manual*, ratio 2, *Phase* fixed": named(PAPER, 2),
     "token merging (tomesd), ratio 0.75": "ToMe (tomesd), f=2",
     "HyperTile, 2 × 2 tiles": "tiles (HyperTile), f=2",
 }
 """The settings of SD1.5 at 1024² that keep what a method keeps at twice the trained size."""
 
 
-def _loss_cells(result: report.Result, method: str, size: report.Size) -> Iterator[str]:
-    yield f"×{result.speedup(method, size):.2f}"
-    yield f"{result.mean(lambda sample: sample.psnr, method, size):.1f}"
-    yield f"{result.mean(lambda sample: sample.ssim, method, size):.3f}"
-    yield f"{result.ratio(method, f'{PAPER}, f=2', size):.2f}"
+def _loss_cells(result: report.Result, method: str, size: report.Size) -> tuple[str, ...]:
+    speedup, error = _setting_cells(result, method, size)
+    psnr = result.mean(lambda sample: sample.psnr, method, size)
+    ssim = result.mean(lambda sample: sample.ssim, method, size)
+    return speedup, f"{psnr:.1f}", f"{ssim:.3f}", error
 
 
 def fidelity_tables() -> str:
@@ -186,28 +186,33 @@ def setting_table() -> str:
 
 
 _SETTINGS = [
-    *(f"{kind}, f={factor}" for kind in (CYCLE, DEEP) for factor in (2, 4)),
-    *(f"{kind}, f=4" for kind in (CAPPED, UNTIL)),
+    *(named(kind, factor) for kind in (CYCLE, DEEP) for factor in (2, 4)),
+    *(named(kind, 4) for kind in (CAPPED, UNTIL)),
 ]
 
 
 def _setting_cells(result: report.Result, name: str, size: report.Size) -> tuple[str, str]:
-    return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, f'{PAPER}, f=2', size):.2f}"
+    return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, named(PAPER, 2), size):.2f}"
 
 
 def sampling_table() -> str:
     """The moving phase by number of steps, sampler, guidance and sharpness."""
-    return study.sampling_table(results.read(RESULTS / "study.json"))
+    return study.sampling_table(_studied())
 
 
 def factor_table() -> str:
     """The moving phase by factor."""
-    return study.factor_table(results.read(RESULTS / "study.json"))
+    return study.factor_table(_studied())
 
 
 def variant_table() -> str:
     """Other ways to move the phase, or to downsample."""
-    return study.variant_table(results.read(RESULTS / "study.json"))
+    return study.variant_table(_studied())
+
+
+@cache
+def _studied() -> list[report.Result]:
+    return results.read(RESULTS / "study.json")
 
 
 def error_table() -> str:

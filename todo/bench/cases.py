@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from todo import Settings, SettingsError, plan
-from todo.bench.methods import DENSE, GRID_32, LIMIT, METHODS, Method, todo_method
+from todo.bench.methods import DENSE, GRID_32, LIMIT, METHODS, Method, check_names, todo_method
 from todo.plan import side_step
 
 Size = tuple[int, int]
@@ -140,9 +140,7 @@ def _published(model: str, device: str) -> tuple[Case, ...]:
 def _compared(names: Sequence[str] | None) -> list[Method]:
     if names == ["all"]:
         return list(METHODS.values())
-    for name in names or ():
-        if name not in METHODS:
-            raise SettingsError("compare", f"compare: {name!r} is not allowed; it must be one of {', '.join(METHODS)}")
+    check_names(names or (), METHODS)
     return [METHODS[name] for name in names or ()]
 
 

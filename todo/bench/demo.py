@@ -47,6 +47,15 @@ class Demo:
         """Dense over ToDo, by round."""
         return [dense / own for dense, own in zip(self.seconds["dense"], self.seconds["ToDo"], strict=True)]
 
+    @property
+    def usual_seconds(self) -> dict[str, float]:
+        """The median over the rounds."""
+        return {name: statistics.median(each) for name, each in self.seconds.items()}
+
+    @property
+    def psnr(self) -> float:
+        return similarity.psnr(self.todo, self.dense)
+
 
 def run(order: Order, settings: Settings, folder: Path) -> Demo:
     """Draws, prints the table and writes the picture."""
@@ -87,7 +96,7 @@ def make(painter: Painter, order: Order, settings: Settings) -> Demo:
 def table(found: Demo) -> str:
     """Times and likeness, in words."""
     height, width = found.order.size
-    seconds = {name: statistics.median(each) for name, each in found.seconds.items()}
+    seconds = found.usual_seconds
     ratios = found.speedup
     touched = {(row.level, f"{row.tokens} → {row.kept}") for row in found.report if row.downsampled}
     keys = [f"level {level}: {count}" for level, count in sorted(touched)] or ["no effect at this size"]
@@ -99,7 +108,7 @@ def table(found: Demo) -> str:
         ("dense", f"{seconds['dense']:.2f} s"),
         ("with ToDo", f"{seconds['ToDo']:.2f} s"),
         ("speed-up", f"×{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"),
-        ("PSNR", f"{similarity.psnr(found.todo, found.dense):.1f} dB"),
+        ("PSNR", f"{found.psnr:.1f} dB"),
         ("SSIM", f"{similarity.ssim(found.todo, found.dense):.4f}"),
         ("measured on", found.machine),
     ]  # fmt: skip
@@ -114,13 +123,13 @@ def _settings(settings: Settings) -> str:
 
 def _figure(found: Demo) -> Figure:
     difference = np.clip(np.abs(found.todo - found.dense) * _AMPLIFIED, 0, 1)
-    seconds = {name: statistics.median(each) for name, each in found.seconds.items()}
+    seconds = found.usual_seconds
     panels = (
         (found.dense, f"dense, {seconds['dense']:.2f} s"),
         (found.todo, f"ToDo, {seconds['ToDo']:.2f} s (×{statistics.median(found.speedup):.2f})"),
         (
             difference,
-            f"difference, {_AMPLIFIED} times brighter\nPSNR {similarity.psnr(found.todo, found.dense):.1f} dB",
+            f"difference, {_AMPLIFIED} times brighter\nPSNR {found.psnr:.1f} dB",
         ),
     )
     figure = Figure(figsize=(12, 4.8), layout="constrained")

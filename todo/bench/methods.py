@@ -6,7 +6,7 @@ Their names are those of the table, of the JSON and of the option `--compare`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from todo import Patch, Settings, patched
+from todo import Patch, Settings, SettingsError, patched
 from todo.downsample import kept_size
 from todo.families import FAMILIES
 from todo.plan import LATENT_SCALE
@@ -300,3 +300,10 @@ METHODS = {method.name: method for method in _METHODS}
 
 GRID_32 = "ToDo grid 32, max downsample 4"
 """At most 32 keys/values per side at the finest level, half as many from level to level."""
+
+
+def check_names(names: Iterable[str], known: Collection[str]) -> None:
+    """Raises SettingsError for a name to be compared that is none of the known ones."""
+    for name in names:
+        if name not in known:
+            raise SettingsError("compare", f"compare: {name!r} is not allowed; it must be one of {', '.join(known)}")

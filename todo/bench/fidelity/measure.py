@@ -67,7 +67,7 @@ def measure(painter: Painter, order: Order, methods: Sequence[str], probe: bool 
         calls.setdefault(sampling.step(call.number), call)
 
     draw(painter, replace(order, sampling=Sampling(steps=1)))  # warms up
-    dense = _draw(painter, order, METHODS[DENSE], watch)
+    dense = _draw(painter, order, METHODS[DENSE], watch if probe else None)
     probed = [calls[int(share * sampling.steps)] for share in PROBED] if probe else []
     samples = []
     for name in methods:

@@ -13,11 +13,11 @@ from torch import nn
 
 from todo import Patch, Settings, patched
 from todo.bench.fidelity.orders import ORDERS, patched_by_block, patched_in_order, patched_staggered
-from todo.bench.methods import keep_one, merged, tiled
+from todo.bench.methods import DENSE, keep_one, merged, tiled
 from todo.downsample import phase_order
 from todo.unet import find_self_attention
 
-DENSE, CYCLE, PAPER = "dense", "ToDo", "ToDo, fixed phase (the paper)"
+CYCLE, PAPER = "ToDo", "ToDo, fixed phase (the paper)"
 DEEP, CAPPED = "ToDo at all levels", "ToDo, next level at 2"
 UNTIL = "ToDo until 80 % of the steps"
 LIMIT = "one key"
@@ -25,30 +25,37 @@ LIMIT = "one key"
 On = Callable[[nn.Module, tuple[int, int]], AbstractContextManager[Any]]
 """Puts a method on a UNet whose latent is (height, width), for a `with` block; gives ToDo's patch, if it is ToDo."""
 
+Way = Callable[[nn.Module, Settings], AbstractContextManager[Patch]]
+"""Puts ToDo on a UNet for a `with` block, as `todo.patched` does."""
+
+
+def named(kind: str, factor: float) -> str:
+    """The name of a method of a kind at a factor."""
+    return f"{kind}, f={factor:g}" if factor else kind
+
 
 @dataclass(frozen=True)
 class Method:
     """`kind` names the curve it belongs to, `factor` is per side: a query sees 1 / factor² of the finest level's
-    tokens; 0 where that does not describe it. `settings` are ToDo's."""
+    tokens; 0 where that does not describe it."""
 
     kind: str
     factor: float
     on: On
-    settings: Settings | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, f={self.factor:g}" if self.factor else self.kind
+        return named(self.kind, self.factor)
 
 
-def todo_method(kind: str, factor: float, **settings: Any) -> Method:
+def todo_method(kind: str, factor: float, way: Way = patched, **settings: Any) -> Method:
     """ToDo at a factor, with further settings."""
     chosen = Settings(mode="manual", factor=factor, **settings)
 
     def on(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager[Patch]:
-        return patched(unet, chosen)
+        return way(unet, chosen)
 
-    return Method(kind, factor, on, chosen)
+    return Method(kind, factor, on)
 
 
 def _dense(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager[None]:
@@ -68,17 +75,7 @@ def _one_key(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager
     return keep_one(unet)
 
 
-def _moved(name: str, factor: int, way: Callable[[nn.Module, Settings], AbstractContextManager[Patch]]) -> Method:
-    """ToDo, its phase moving in another way."""
-    settings = Settings(mode="manual", factor=factor)
-
-    def on(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager[Patch]:
-        return way(unet, settings)
-
-    return Method(f"ToDo, phases {name}", factor, on, settings)
-
-
-_WAYS: dict[str, Callable[[nn.Module, Settings], AbstractContextManager[Patch]]] = {
+_WAYS: dict[str, Way] = {
     **{name: partial(patched_in_order, order=order) for name, order in ORDERS.items()},
     "by block too": patched_by_block,
     "staggered": patched_staggered,
@@ -103,7 +100,12 @@ _METHODS = (
 )
 
 _STUDIED = (
-    *(_moved(name, factor, way) for name, way in _WAYS.items() for factor in (2, 4) if not _is_own(name, factor)),
+    *(
+        todo_method(f"ToDo, phases {name}", factor, way)
+        for name, way in _WAYS.items()
+        for factor in (2, 4)
+        if not _is_own(name, factor)
+    ),
     *(todo_method(f"ToDo, {name}", factor, method=name) for name in ("nearest-exact", "bilinear") for factor in (2, 4)),
     todo_method("ToDo, taper", 4, taper=True),
     todo_method("ToDo from 20 % of the steps", 4, start=0.2),
@@ -120,4 +122,4 @@ METHODS = {method.name: method for method in (*_METHODS, *_STUDIED)}
 
 def counterpart(method: Method) -> str:
     """The paper's own at the same factor, which a method is measured against."""
-    return f"{PAPER}, f={method.factor:g}"
+    return named(PAPER, method.factor)

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from todo import SettingsError
 from todo.bench.environment import describe
 from todo.bench.fidelity import plot, report
 from todo.bench.fidelity.measure import Sample, measure
 from todo.bench.fidelity.methods import DENSE, METHODS, PUBLISHED
 from todo.bench.fidelity.peaked import effective_share
 from todo.bench.fidelity.results import Result, Size, write
+from todo.bench.methods import check_names
 from todo.bench.painter.painter import Painter, load
 from todo.bench.painter.sampler import Order, Sampling
 
@@ -60,9 +60,7 @@ def methods(names: Sequence[str] | None) -> list[str]:
     Raises:
         SettingsError: for a name that is none of them.
     """
-    for name in names or ():
-        if name not in METHODS:
-            raise SettingsError("compare", f"compare: {name!r} is not allowed; it must be one of {', '.join(METHODS)}")
+    check_names(names or (), METHODS)
     return list(dict.fromkeys([DENSE, *names])) if names else list(PUBLISHED)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from todo.bench.fidelity.methods import CYCLE, DEEP, DENSE, METHODS, PAPER, PUBLISHED, UNTIL, counterpart
+from todo.bench.fidelity.methods import CYCLE, DEEP, DENSE, METHODS, PAPER, PUBLISHED, UNTIL, counterpart, named
 from todo.bench.fidelity.report import label
 from todo.bench.fidelity.results import Result, write
 from todo.bench.fidelity.run import Task, perform
@@ -17,8 +17,8 @@ from todo.bench.report import markdown
 _SIZES, _ODD_SIZE = ((128, 128), (192, 192)), (208, 176)
 _SEEDS = 2
 
-_PAPER_2, _PAPER_4 = f"{PAPER}, f=2", f"{PAPER}, f=4"
-_OWN_2, _OWN_4, _DEEP_2 = f"{CYCLE}, f=2", f"{CYCLE}, f=4", f"{DEEP}, f=2"
+_PAPER_2, _PAPER_4 = named(PAPER, 2), named(PAPER, 4)
+_OWN_2, _OWN_4, _DEEP_2 = named(CYCLE, 2), named(CYCLE, 4), named(DEEP, 2)
 _COMPARED = (DENSE, _PAPER_2, _PAPER_4, _OWN_2, _OWN_4, _DEEP_2)
 
 _USUAL = Sampling()
@@ -35,12 +35,12 @@ _SAMPLINGS = (
     *(Sampling(sharpness=sharpness) for sharpness in (4.0, 16.0)),
 )
 
-_FACTORS = tuple(f"{CYCLE}, f={factor:g}" for factor in (1.5, 2, 3, 4))
+_FACTORS = tuple(named(CYCLE, factor) for factor in (1.5, 2, 3, 4))
 """Compared with the paper's at the same factor, at the usual and at the odd size."""
 
 _VARIANTS = (
     *(name for name, method in METHODS.items() if name not in PUBLISHED and method.factor in (2, 4)),
-    f"{UNTIL}, f=4",
+    named(UNTIL, 4),
 )
 """Compared with ToDo's own at the same factor, with few steps and with the usual number."""
 
@@ -98,7 +98,7 @@ def variant_table(found: Sequence[Result]) -> str:
 
 
 def _ratios(results: Sequence[Result], name: str) -> Iterator[str]:
-    own = f"{CYCLE}, f={METHODS[name].factor:g}"
+    own = named(CYCLE, METHODS[name].factor)
     for result in results:
         yield f"{result.ratio(name, own):.2f}"
 
