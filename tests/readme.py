@@ -10,7 +10,7 @@ from pathlib import Path
 from todo import Settings, plan
 from todo.bench import fits
 from todo.bench.fidelity import report, results, study
-from todo.bench.fidelity.methods import CAPPED, CYCLE, DEEP, PAPER, UNTIL, named
+from todo.bench.fidelity.methods import FINEST_ONLY, OWN, PAPER, UNTIL, named
 from todo.bench.methods import DENSE
 from todo.bench.painter.photographs import PHOTOGRAPHS
 from todo.bench.report import markdown, where
@@ -114,8 +114,8 @@ def work_table() -> str:
     """How many times less work a UNet call is, by model and settings, for squares of some sizes, in Markdown."""
     settings = {
         "the defaults": Settings(),
-        "max downsample 4": Settings(max_downsample=4),
-        "32 per side, max downsample 4": Settings(grid=32, max_downsample=4),
+        "32 per side": Settings(grid=32),
+        "finest level only (max downsample 1)": Settings(max_downsample=1),
     }
     sides = (768, 1024, 1536, 2048, 3072)
     rows = []
@@ -136,12 +136,12 @@ def loss_table() -> str:
 
 
 _ON_THE_PAGE = {
-    "the defaults: 64 per side": named(CYCLE, 2),
-    "*Max downsample* 4": named(DEEP, 2),
-    "32 per side": named(CYCLE, 4),
-    "32 per side, *Max downsample* 4": named(DEEP, 4),
+    "the defaults: 64 per side": named(OWN, 2),
+    "32 per side": named(OWN, 4),
     "32 per side, *Steps: to* 0.8": named(UNTIL, 4),
-    "16 per side": named(CYCLE, 8),
+    "16 per side": named(OWN, 8),
+    "*Max downsample* 1": named(FINEST_ONLY, 2),
+    "32 per side, *Max downsample* 1": named(FINEST_ONLY, 4),
     "the paper: *manual*, ratio 2, *Phase* fixed": named(PAPER, 2),
     "token merging (tomesd), ratio 0.75": "ToMe (tomesd), f=2",
     "HyperTile, 2 × 2 tiles": "tiles (HyperTile), f=2",
@@ -186,8 +186,9 @@ def setting_table() -> str:
 
 
 _SETTINGS = [
-    *(named(kind, factor) for kind in (CYCLE, DEEP) for factor in (2, 4)),
-    *(named(kind, 4) for kind in (CAPPED, UNTIL)),
+    *(named(OWN, factor) for factor in (2, 4, 8)),
+    *(named(FINEST_ONLY, factor) for factor in (2, 4)),
+    named(UNTIL, 4),
 ]
 
 

@@ -111,7 +111,7 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
     add("--size", nargs="+", metavar="N|WxH", help="pictures' sizes in pixels (default: 768)")
     add("--compare", nargs="+", metavar="METHOD",
         help="'all', or methods by their names in the table, dense in any case (default: ToDo with the settings given; "
-        "without any, with the defaults and with a grid of 32 and max downsample 4)")  # fmt: skip
+        "without any, with the defaults and with a grid of 32)")  # fmt: skip
     add("--rounds", type=_whole, metavar="N", help="timed rounds (default: 2 on the CPU, 10 on CUDA)")
     add("--batch", type=_whole, default=1, metavar="N",
         help="pictures per call; 2 is one picture with its negative prompt (default: %(default)s)")  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -31,7 +31,7 @@ def kept_tokens(grid: tuple[int, int], factor: float) -> int:
     return math.prod(kept_size(side, factor) for side in grid)
 
 
-def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int = 0) -> Tensor:
+def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int | None = None) -> Tensor:
     """Keys' or values' inputs on a coarser grid.
 
     Args:
@@ -39,7 +39,7 @@ def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str
             downsampled by itself.
         factor: ratio per side, at least 1, fractions allowed.
         method: 'nearest', 'nearest-exact', 'bilinear' or 'area'.
-        step: turns the phase of the methods that pick tokens; 0 is the grid of the paper.
+        step: which tokens those methods pick that pick; None is the grid of the paper.
 
     Returns:
         (batch, m·⌈h/factor⌉·⌈w/factor⌉, channels).
@@ -50,26 +50,39 @@ def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str
     chunks = tokens.shape[1] // (h * w)
     planes = tokens.reshape(-1, h * w, tokens.shape[2])
     if method in GATHERS:
-        planes = _gather(planes, grid, factor, method, step)
+        phase = None if step is None else step % math.ceil(factor) ** 2
+        planes = planes.index_select(1, _indices(grid, factor, method, phase, planes.device))
     else:
         planes = _blend(planes, grid, factor, method)
     return planes.reshape(tokens.shape[0], chunks * planes.shape[1], tokens.shape[2])
 
 
-def positions(side: int, factor: float, offset: int, method: str) -> tuple[int, ...]:
-    """The rows (or columns) kept of `side`, ascending.
+def picked(grid: tuple[int, int], factor: float, method: str, phase: int | None = None) -> Tensor:
+    """The tokens kept of a `grid` (h, w), one of each cell: raster indices, (⌈h/factor⌉, ⌈w/factor⌉), on the CPU.
 
-    The cells begin at ⌊i·factor⌋. Nearest keeps each cell's first row, nearest-exact its centre,
-    ⌊(i + ½)·factor⌋ as far as that lies in the cell; `offset` moves on within the cell, wrapping around at its end.
+    A cell begins at a row and a column ⌊i·factor⌋. Nearest picks its first token, nearest-exact the one at its
+    centre, ⌊(i + ½)·factor⌋ as far as that lies in the cell. A `phase` moves the pick on within the cell, as `moved`
+    says, wrapping around at the cell's end.
     """
-    count = kept_size(side, factor)
-    starts = [min(math.floor(i * factor), side - 1) for i in range(count)]
-    kept = []
-    for i, (start, end) in enumerate(zip(starts, [*starts[1:], side], strict=True)):
-        size = max(end - start, 1)
-        centre = min(math.floor((i + 0.5) * factor) - start, size - 1)
-        kept.append(start + ((centre if method == "nearest-exact" else 0) + offset) % size)
-    return tuple(kept)
+    rows, columns = _cells(grid[0], factor, method), _cells(grid[1], factor, method)
+    down = across = torch.zeros((), dtype=torch.int64, device="cpu")
+    if phase is not None:
+        cell = math.ceil(factor)
+        down, across = (by % cell for by in moved(cell, phase, len(rows.start), len(columns.start)))
+    row = rows.start[:, None] + (rows.pick[:, None] + down) % rows.size[:, None]
+    column = columns.start + (columns.pick + across) % columns.size
+    return row * grid[1] + column
+
+
+def moved(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """How far the picks of `rows` × `columns` cells are moved on in a phase, down and across.
+
+    By that phase's position in a square of side `cell`, and by one further down for each cell to the left, one
+    further across for each cell above: neighbours pick different positions, so that what is kept at a time lies
+    less in lines than a grid does.
+    """
+    down, across = phase_order(cell)[phase]
+    return down + torch.arange(columns, device="cpu"), across + torch.arange(rows, device="cpu")[:, None]
 
 
 @lru_cache(maxsize=64)
@@ -102,15 +115,7 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
 
 def release() -> None:
     """Lets go of what is kept on devices between calls."""
-    _flat_index.cache_clear()
-
-
-def _gather(planes: Tensor, grid: tuple[int, int], factor: float, method: str, step: int) -> Tensor:
-    order = phase_order(math.ceil(factor))
-    rows, columns = _axes(grid, factor, method, *order[step % len(order)])
-    if isinstance(rows, slice) and isinstance(columns, slice):
-        return planes.unflatten(1, grid)[:, rows, columns].flatten(1, 2)
-    return planes.index_select(1, _flat_index(grid, factor, method, step % len(order), planes.device))
+    _indices.cache_clear()
 
 
 def _blend(planes: Tensor, grid: tuple[int, int], factor: float, method: str) -> Tensor:
@@ -119,31 +124,30 @@ def _blend(planes: Tensor, grid: tuple[int, int], factor: float, method: str) ->
     return rearrange(functional.interpolate(image, size=size, mode=method), "b c h w -> b (h w) c")
 
 
-Axis = slice | tuple[int, ...]
+class _Cells(NamedTuple):
+    """The cells along one side: where each begins, how long it is, and which of its lines the method picks."""
+
+    start: Tensor
+    size: Tensor
+    pick: Tensor
 
 
-@lru_cache(maxsize=1024)
-def _axes(grid: tuple[int, int], factor: float, method: str, row: int, column: int) -> tuple[Axis, Axis]:
-    """The kept rows and columns, each as a slice where they are evenly spaced."""
-    return _slice(positions(grid[0], factor, row, method)), _slice(positions(grid[1], factor, column, method))
+def _cells(side: int, factor: float, method: str) -> _Cells:
+    number = torch.arange(kept_size(side, factor), dtype=torch.float64, device="cpu")
+    start = (number * factor).long().clamp(max=side - 1)
+    end = torch.cat([start[1:], torch.full((1,), side, device="cpu")])
+    size = (end - start).clamp(min=1)
+    centre = ((number + 0.5) * factor).long() - start
+    pick = torch.minimum(centre, size - 1) if method == "nearest-exact" else torch.zeros_like(start)
+    return _Cells(start, size, pick)
 
 
-def _slice(kept: tuple[int, ...]) -> Axis:
-    strides = {after - before for before, after in pairwise(kept)}
-    if len(strides) > 1 or 0 in strides:
-        return kept
-    return slice(kept[0], kept[-1] + 1, strides.pop() if strides else 1)
-
-
-@lru_cache(maxsize=256)
-def _flat_index(grid: tuple[int, int], factor: float, method: str, phase: int, device: torch.device) -> Tensor:
-    """Raster indices of the kept tokens. Kept on the device, so that only a phase's first step copies them there."""
-    row, column = phase_order(math.ceil(factor))[phase]
+@lru_cache(maxsize=512)
+def _indices(grid: tuple[int, int], factor: float, method: str, phase: int | None, device: torch.device) -> Tensor:
+    """`picked` in one row, kept on the device, so that only a phase's first step copies it there."""
     # A tensor made under inference_mode could not be used in training later.
     with torch.inference_mode(False):
-        rows = torch.tensor(positions(grid[0], factor, row, method), device="cpu")
-        columns = torch.tensor(positions(grid[1], factor, column, method), device="cpu")
-        index = (rows[:, None] * grid[1] + columns).flatten()
+        index = picked(grid, factor, method, phase).flatten()
         if device.type == "cuda":
             index = index.pin_memory()  # else the copy would wait for all that the device has to do
         return index.to(device, non_blocking=True)

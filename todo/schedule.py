@@ -26,7 +26,8 @@ class Moment:
 def touches(settings: Settings, resolution: int) -> bool:
     """Whether a level is within reach. `resolution` is 1 for the model's finest self-attention, 2 for the level
     at half that size, and so on."""
-    return resolution <= settings.max_downsample
+    off = resolution > 1 and settings.mode == "manual" and settings.deep_factor == 1
+    return resolution <= settings.max_downsample and not off
 
 
 def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment: Moment) -> tuple[float, str]:
@@ -45,9 +46,9 @@ def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment
     return factor, ""
 
 
-def phase_step(settings: Settings, moment: Moment) -> int:
-    """The step that turns the phase: 0, the paper's grid, where the phase is fixed."""
-    return moment.step if settings.phase == "cycle" else 0
+def phase_step(settings: Settings, moment: Moment) -> int | None:
+    """The step that turns the phase; None, the paper's grid, where the phase is fixed."""
+    return moment.step if settings.phase == "cycle" else None
 
 
 def _within(settings: Settings, progress: float) -> bool:

@@ -194,7 +194,7 @@ class Settings:
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="deep factor",
     )  # fmt: skip
     max_downsample: int = _knob(
-        int, 1, "Max downsample (resolution)",
+        int, 4, "Max downsample (resolution)",
         "Deepest level touched: 1 is only the model's finest self-attention, 2 also the level at half its size, and "
         "so on. The middle block is never touched.",
         choices=(1, 2, 4, 8), suffix="max downsample",

@@ -17,23 +17,42 @@ CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 """The order of positions (row, column) in a cell of two by two."""
 
 
-def kept_lines(side: int, factor: float, method: str, offset: int = 0) -> list[int]:
-    """The rows (or columns) kept: a cell's first or centre one, moved on by `offset` within the cell."""
+Corner = tuple[int, int] | None
+
+
+def cells(side: int, factor: float) -> list[range]:
+    """The rows (or columns) of each cell along a side."""
     exact = Fraction(factor)
     count = math.ceil(side / exact)
-    lines = []
-    for i in range(count):
-        begin = math.floor(i * exact)
-        end = side if i == count - 1 else math.floor((i + 1) * exact)
-        line = begin if method == "nearest" else min(math.floor((i + Fraction(1, 2)) * exact), side - 1)
-        for _ in range(offset):
-            line = line + 1 if line + 1 < end else begin
-        lines.append(line)
-    return lines
+    begins = [math.floor(i * exact) for i in range(count)]
+    return [range(begin, end) for begin, end in zip(begins, [*begins[1:], side], strict=True)]
+
+
+def picked_line(lines: range, number: int, factor: float, method: str, offset: int) -> int:
+    """Of the cell of that number, its first line or its centre one, moved on by `offset` within the cell."""
+    line = lines[0]
+    if method == "nearest-exact":
+        line = min(math.floor((number + Fraction(1, 2)) * Fraction(factor)), lines[-1])
+    for _ in range(offset % math.ceil(factor)):
+        line = line + 1 if line + 1 in lines else lines[0]
+    return line
+
+
+def kept_tokens(height: int, width: int, factor: float, method: str = "nearest", corner: Corner = None) -> list[int]:
+    """The raster indices of the tokens kept, cell by cell. Without a `corner` all cells pick the same; with one, it is
+    the first cell's position (row, column), the cells to the right of a cell pick one further down each, and the cells
+    below one further across."""
+    kept = []
+    for i, rows in enumerate(cells(height, factor)):
+        for j, columns in enumerate(cells(width, factor)):
+            down, across = (0, 0) if corner is None else (corner[0] + j, corner[1] + i)
+            row, column = picked_line(rows, i, factor, method, down), picked_line(columns, j, factor, method, across)
+            kept.append(row * width + column)
+    return kept
 
 
 def subsample(
-    tokens: Tensor, height: int, width: int, factor: float, method: str = "nearest", corner: tuple[int, int] = (0, 0)
+    tokens: Tensor, height: int, width: int, factor: float, method: str = "nearest", corner: Corner = None
 ) -> Tensor:
     """Every whole grid within (batch, tokens, channels) on a coarser grid, one grid after the other."""
     if factor == 1:
@@ -42,11 +61,7 @@ def subsample(
     for begin in range(0, tokens.shape[1], height * width):
         grid = tokens[:, begin : begin + height * width]
         if method in ("nearest", "nearest-exact"):
-            kept = [
-                grid[:, row * width + column]
-                for row in kept_lines(height, factor, method, corner[0])
-                for column in kept_lines(width, factor, method, corner[1])
-            ]
+            kept = [grid[:, index] for index in kept_tokens(height, width, factor, method, corner)]
             grids.append(torch.stack(kept, dim=1))
         else:
             size = (math.ceil(height / factor), math.ceil(width / factor))
@@ -75,7 +90,7 @@ def attend(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor |
 
 
 def replace_attention(
-    unet: nn.Module, path: str, height: int, width: int, factor: float, method: str = "nearest", corner=(0, 0)
+    unet: nn.Module, path: str, height: int, width: int, factor: float, method: str = "nearest", corner: Corner = None
 ) -> None:
     """Makes every self-attention of the transformer at `path` compute the plain reference."""
     for block in unet.get_submodule(path).transformer_blocks:

@@ -25,7 +25,7 @@ def test_a_task_without_wishes_is_quick():
     made = ask()
     (case,) = made.cases
     assert (case.size, case.rounds, made.dtype) == ((768, 768), 2, "float32")
-    assert names(case) == ["dense", "ToDo", "ToDo grid 32, max downsample 4"]
+    assert names(case) == ["dense", "ToDo", "ToDo grid 32"]
     on_cuda = ask(device="cuda")
     assert (on_cuda.cases[0].rounds, on_cuda.dtype) == (10, "float16")
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 WIDTH = 32
 DENSE = METHODS["dense"]
 TODO = [
-    METHODS["ToDo grid 32, max downsample 4"],
+    METHODS["ToDo grid 32"],
     todo_method(Settings(mode="manual", factor=1.3, deep_factor=2.5, max_downsample=8)),
     todo_method(Settings(mode="manual", factor=3, method="area")),
 ]
@@ -50,7 +50,7 @@ def test_live_storage_counts_what_is_held_at_once():
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [*(("sd1", name) for name in METHODS), ("sdxl", "dense"), ("sdxl", "ToDo grid 16, max downsample 4")],
+    [*(("sd1", name) for name in METHODS), ("sdxl", "dense"), ("sdxl", "ToDo grid 16")],
 )
 def test_a_shadows_peak_is_a_real_calls(family, name):
     size = (192, 128)

@@ -89,8 +89,7 @@ def test_dense_is_the_unet_as_it_is(sd1):
     [
         ("ToDo", Settings()),
         ("ToDo grid 32", Settings(grid=32)),
-        ("ToDo grid 32, max downsample 4", Settings(grid=32, max_downsample=4)),
-        ("ToDo grid 16, max downsample 4", Settings(grid=16, max_downsample=4)),
+        ("ToDo grid 16", Settings(grid=16)),
     ],
 )
 def test_todo_is_named_by_its_settings(name, settings):
@@ -180,7 +179,7 @@ def test_tiles_are_a_power_of_two_that_divides_the_picture(width, height):
 
 
 def test_kept_tokens_of_all_levels_stay_within_the_grid():
-    for name in ("ToDo grid 32, max downsample 4", "ToDo grid 16, max downsample 4"):
+    for name in ("ToDo grid 32", "ToDo grid 16"):
         settings = METHODS[name].settings(Picture(2048, 2048, "sd1"))
         levels = plan(2048, 2048, settings).levels
         assert [math.isqrt(level.kept) * level.resolution for level in levels] == [settings.grid] * len(levels)

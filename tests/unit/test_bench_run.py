@@ -23,7 +23,7 @@ WIDTH = 32
 ROUNDS = 2
 SIZES = [(256, 128), (128, 128)]
 MANUAL = Settings(mode="manual", factor=3, deep_factor=2, max_downsample=2, method="area")
-AUTO = Settings(grid=16)
+AUTO = Settings(grid=16, max_downsample=1)
 MEASURED = [METHODS["dense"], todo_method(AUTO), todo_method(MANUAL), METHODS["limit"]]
 
 

@@ -37,7 +37,7 @@ def residuals(network, given, timestep=500.0):
     return torch.cat([part.flatten() for part in (*down, mid)])
 
 
-def reference(network, corner=(0, 0)):
+def reference(network, corner=None):
     """The network with every second token of its finest level, the first of its stages."""
     copied = copy.deepcopy(network)
     replace_attention(copied, "down_blocks.0.attentions.0", *GRID, 2, corner=corner)

@@ -32,7 +32,7 @@ def processed(request, diffusers_unet):
     return diffusers_unet
 
 
-def reference(unet, grid, factors: dict[int, float], method="nearest", corner=(0, 0)):
+def reference(unet, grid, factors: dict[int, float], method="nearest", corner=None):
     copied = copy.deepcopy(unet)
     for resolution, factor in factors.items():
         for path in BLOCKS[resolution]:

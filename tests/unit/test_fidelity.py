@@ -13,10 +13,10 @@ import torch
 from todo import SettingsError, downsample
 from todo.__main__ import main
 from todo.bench import similarity
-from todo.bench.fidelity import plot, report, results, run, study
+from todo.bench.fidelity import orders, plot, report, results, run, study
 from todo.bench.fidelity.measure import PROBED, measure
 from todo.bench.fidelity.methods import DENSE, LIMIT, METHODS, PAPER, PUBLISHED, counterpart
-from todo.bench.fidelity.orders import ORDERS, _staggered
+from todo.bench.fidelity.orders import MOVES, ORDERS
 from todo.bench.fidelity.peaked import effective_share
 from todo.bench.painter import painter
 from todo.bench.painter.sampler import SAMPLERS, Order, Sampling, draw, pictures
@@ -116,18 +116,32 @@ def test_an_order_is_all_positions_of_a_cell_from_the_papers_on(order, cell):
     assert sorted(positions) == [(row, column) for row in range(cell) for column in range(cell)]
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4])
-@pytest.mark.parametrize("step", [0, 1, 5])
-def test_staggered_rows_shift_by_one_column_from_cell_to_cell(factor, step):
-    grid = (2 * factor, 3 * factor)
-    tokens = torch.arange(grid[0] * grid[1]).reshape(1, -1, 1)
-    kept = _staggered(tokens, grid, factor, "nearest", step).reshape(2, 3)
-    down, across = downsample.phase_order(factor)[step % factor**2]
-    expected = [
-        [(row * factor + down) * grid[1] + column * factor + (across + row) % factor for column in range(3)]
-        for row in range(2)
-    ]
-    assert kept.tolist() == expected
+@pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("cell", [2, 3, 4])
+def test_a_way_of_moving_shows_each_position_of_each_cell_once(moved, cell):
+    rows, columns = 2 * cell + 1, cell + 1
+    seen = [set() for _ in range(rows * columns)]
+    for phase in range(cell**2):
+        down, across = (plane.expand(rows, columns) % cell for plane in moved(cell, phase, rows, columns))
+        for index, position in enumerate(zip(down.flatten().tolist(), across.flatten().tolist(), strict=True)):
+            seen[index].add(position)
+    assert all(len(each) == cell**2 for each in seen)
+
+
+@pytest.mark.parametrize("phase", [0, 1, 5])
+def test_ways_of_moving(phase):
+    """Aligned cells are all alike, staggered ones within a row; dithered ones repeat every `cell` cells."""
+    order = downsample.phase_order(3)
+    down, across = orders.aligned(3, phase, 4, 5)
+    assert set(zip(down.flatten().tolist(), across.flatten().tolist(), strict=True)) == {order[phase]}
+    down, across = orders.staggered(3, phase, 4, 5)
+    assert down.unique().tolist() == [order[phase][0]]
+    assert across.tolist() == [[order[phase][1] + row] * 5 for row in range(4)]
+    down, across = orders.dithered(3, phase, 4, 5)
+    assert (int(down[0, 0]), int(across[0, 0])) == order[phase]
+    assert torch.equal(across[3], across[0])
+    assert torch.equal(down[:, :2], down[:, 3:])
+    assert len(set(zip(down[:3, :3].flatten().tolist(), across[:3, :3].flatten().tolist(), strict=True))) == 9
 
 
 def test_blocks_may_be_a_phase_apart(trained):
@@ -141,7 +155,7 @@ def test_blocks_may_be_a_phase_apart(trained):
 @pytest.mark.parametrize("name", [name for name in METHODS if "phases" in name])
 def test_another_way_of_moving_makes_another_picture_and_the_same_again(trained, name):
     found = []
-    for each in (f"ToDo, f={METHODS[name].factor:g}", name, name):
+    for each in (f"ToDo, finest level, f={METHODS[name].factor:g}", name, name):
         with METHODS[each].on(trained.unet, (16, 16)) as patch:
             found.append(draw(trained, ORDER, patch))
     assert not torch.equal(found[0], found[1])
@@ -193,7 +207,7 @@ def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
         return [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]]
 
     assert first_column(samplings) == ["euler, 1 steps", "euler, 2 steps", "heun, 2 steps", "euler, 2 steps, 48×80"]
-    assert first_column(factors) == [f"ToDo, f={factor}" for factor in (1.5, 2, 3, 4)]
+    assert first_column(factors) == [f"ToDo, finest level, f={factor}" for factor in (1.5, 2, 3, 4, 8)]
     assert factors.splitlines()[0] == "|  | euler, 2 steps | euler, 2 steps, 48×80 |"
     assert "ToDo, phases raster, f=4" in first_column(variants)
     assert variants.splitlines()[0] == "|  | euler, 1 steps | euler, 2 steps |"

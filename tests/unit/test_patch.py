@@ -82,7 +82,7 @@ def check_one_call(model, grid, batch, method, phase, step) -> None:
     with patched(model, Settings(factor=2, method=method, phase=phase)) as patch:
         patch.at(step=step, steps=20)
         tokens, output = attention_calls(model, given)
-    corner = CORNERS[step % 4] if phase == "cycle" else (0, 0)
+    corner = CORNERS[step % 4] if phase == "cycle" else None
     close(output, attend(model.attention, tokens, subsample(tokens, *grid, 2, method, corner)))
     if tokens.dtype == torch.float32 and grid in SMALL:
         differs(output, attend(model.attention, tokens, tokens))
@@ -122,7 +122,7 @@ def test_a_transformer_of_several_blocks(grid):
         assert len(patch.report()) == 3
 
 
-def reference_unet(unet, grid, factors: dict[int, float], method="nearest", corner=(0, 0)):
+def reference_unet(unet, grid, factors: dict[int, float], method="nearest", corner=None):
     """The UNet with plain attention, subsampled by each level's factor where it has one."""
     reference = copy.deepcopy(unet)
     for resolution, factor in factors.items():
@@ -141,7 +141,7 @@ def test_the_whole_unet(ldm_unet, batch, method):
     with patched(ldm_unet, Settings(factor=2, method=method)) as patch:
         for step in (0, 1, 6):
             patch.at(step, 20)
-            corner = CORNERS[step % 4] if method in PICKS else (0, 0)
+            corner = CORNERS[step % 4] if method in PICKS else None
             expected = run(reference_unet(ldm_unet, (16, 24), {1: 2}, method, corner), given)
             output = run(ldm_unet, given)
             close(output, expected)

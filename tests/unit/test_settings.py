@@ -34,7 +34,7 @@ DEFAULTS = {
     "grid": 64,
     "factor": 2.0,
     "deep_factor": 1.0,
-    "max_downsample": 1,
+    "max_downsample": 4,
     "method": "nearest",
     "phase": "cycle",
     "start": 0.0,

@@ -283,8 +283,7 @@ _METHODS = (
     Method(DENSE, "the UNet as it is", _dense),
     todo_method(Settings()),
     todo_method(Settings(grid=32)),
-    todo_method(Settings(grid=32, max_downsample=4)),
-    todo_method(Settings(grid=16, max_downsample=4)),
+    todo_method(Settings(grid=16)),
     Method(
         "ToDo paper", "ToDo with the authors' factor: longer side / 512", partial(_todo, paper_settings), paper_settings
     ),
@@ -298,7 +297,7 @@ _METHODS = (
 METHODS = {method.name: method for method in _METHODS}
 """Every method but those made from settings on the command line, by name."""
 
-GRID_32 = "ToDo grid 32, max downsample 4"
+GRID_32 = "ToDo grid 32"
 """At most 32 keys/values per side at the finest level, half as many from level to level."""
 
 

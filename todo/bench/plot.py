@@ -23,9 +23,8 @@ _INK, _FAINT = "#27313b", "#c9d1d9"
 _COLOURS = {
     DENSE: "#7d8894",
     _TODO: "#0b7285",
-    "ToDo grid 32": "#22b8cf",
     GRID_32: "#2f9e44",
-    "ToDo grid 16, max downsample 4": "#74b816",
+    "ToDo grid 16": "#74b816",
     "ToDo paper": "#1864ab",
     "reference": "#b08968",
     "tomesd 0.5": "#e8590c",

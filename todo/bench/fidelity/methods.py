@@ -12,13 +12,12 @@ from typing import Any
 from torch import nn
 
 from todo import Patch, Settings, patched
-from todo.bench.fidelity.orders import ORDERS, patched_by_block, patched_in_order, patched_staggered
+from todo.bench.fidelity.orders import MOVES, ORDERS, patched_by_block, patched_in_order, patched_moving
 from todo.bench.methods import DENSE, keep_one, merged, tiled
 from todo.downsample import phase_order
 from todo.unet import find_self_attention
 
-CYCLE, PAPER = "ToDo", "ToDo, fixed phase (the paper)"
-DEEP, CAPPED = "ToDo at all levels", "ToDo, next level at 2"
+OWN, FINEST_ONLY, PAPER = "ToDo", "ToDo, finest level", "the paper (finest level, fixed phase)"
 UNTIL = "ToDo until 80 % of the steps"
 LIMIT = "one key"
 
@@ -78,7 +77,7 @@ def _one_key(unet: nn.Module, latent: tuple[int, int]) -> AbstractContextManager
 _WAYS: dict[str, Way] = {
     **{name: partial(patched_in_order, order=order) for name, order in ORDERS.items()},
     "by block too": patched_by_block,
-    "staggered": patched_staggered,
+    **{name: partial(patched_moving, moved=moved) for name, moved in MOVES.items()},
 }
 
 
@@ -86,16 +85,19 @@ def _is_own(name: str, factor: int) -> bool:
     return name in ORDERS and ORDERS[name](factor) == phase_order(factor)
 
 
+def _all_levels(kind: str, factor: float, **settings: Any) -> Method:
+    """As mode auto does it by default: the same factor at every level."""
+    return todo_method(kind, factor, deep_factor=factor, **settings)
+
+
 _METHODS = (
     Method(DENSE, 0, _dense),
-    *(todo_method(CYCLE, factor) for factor in (2, 4, 8)),
-    *(todo_method(PAPER, factor, phase="fixed") for factor in (2, 4, 8)),
-    todo_method("ToDo, area", 2, method="area"),
+    *(_all_levels(OWN, factor) for factor in (2, 4, 8)),
+    _all_levels(UNTIL, 4, end=0.8),
+    *(todo_method(FINEST_ONLY, factor) for factor in (2, 4)),
+    *(todo_method(PAPER, factor, phase="fixed") for factor in (2, 4)),
     *(Method("ToMe (tomesd)", factor, partial(_merged, factor)) for factor in (2, 4)),
     *(Method("tiles (HyperTile)", factor, partial(_tiled, factor)) for factor in (2, 4)),
-    *(todo_method(DEEP, factor, deep_factor=factor, max_downsample=4) for factor in (2, 4)),
-    todo_method(CAPPED, 4, deep_factor=2, max_downsample=2),
-    todo_method(UNTIL, 4, end=0.8),
     Method(LIMIT, 0, _one_key),
 )
 
@@ -106,11 +108,15 @@ _STUDIED = (
         for factor in (2, 4)
         if not _is_own(name, factor)
     ),
-    *(todo_method(f"ToDo, {name}", factor, method=name) for name in ("nearest-exact", "bilinear") for factor in (2, 4)),
+    *(
+        todo_method(f"ToDo, {name}", factor, method=name)
+        for name in ("nearest-exact", "bilinear", "area")
+        for factor in (2, 4)
+    ),
     todo_method("ToDo, taper", 4, taper=True),
     todo_method("ToDo from 20 % of the steps", 4, start=0.2),
-    *(todo_method(CYCLE, factor) for factor in (1.5, 3)),
-    *(todo_method(PAPER, factor, phase="fixed") for factor in (1.5, 3)),
+    *(todo_method(FINEST_ONLY, factor) for factor in (1.5, 3, 8)),
+    *(todo_method(PAPER, factor, phase="fixed") for factor in (1.5, 3, 8)),
 )
 
 PUBLISHED = tuple(method.name for method in _METHODS)

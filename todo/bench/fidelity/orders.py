@@ -1,11 +1,8 @@
-"""Other ways in which the phase could move, to be measured against ToDo's own.
-
-An order gives all positions (row, column) of a square cell of a given side, (0, 0) first.
-"""
+"""Other ways in which the phase could move, to be measured against ToDo's own: other orders of a cell's positions,
+(row, column) in a square of a given side, (0, 0) first; and other ways for neighbouring cells to differ."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +17,9 @@ from todo import Patch, Settings, downsample, patched
 from todo.schedule import Moment
 
 Order = tuple[tuple[int, int], ...]
+
+Moved = Callable[[int, int, int, int], tuple[Tensor, Tensor]]
+"""How far each cell's pick is moved on, as `todo.downsample.moved` has it."""
 
 
 def raster(cell: int) -> Order:
@@ -46,6 +46,30 @@ ORDERS: dict[str, Callable[[int], Order]] = {
 }
 
 
+def aligned(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """All cells the same: the tokens kept lie on a grid, which moves as a whole."""
+    down, across = downsample.phase_order(cell)[phase]
+    return torch.full((rows, columns), down), torch.full((rows, columns), across)
+
+
+def staggered(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Each row of cells one column further than the row above."""
+    down, across = aligned(cell, phase, rows, columns)
+    return down, across + torch.arange(rows)[:, None]
+
+
+def dithered(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Each cell as many phases on as its own position is in the order, positions repeating from cell to cell."""
+    order = downsample.phase_order(cell)
+    turn = torch.tensor([order.index(position) for position in raster(cell)]).reshape(cell, cell)
+    turn = turn.repeat(rows // cell + 1, columns // cell + 1)[:rows, :columns]
+    down, across = torch.tensor(order)[(turn + phase) % len(order)].unbind(dim=-1)
+    return down, across
+
+
+MOVES: dict[str, Moved] = {"aligned": aligned, "staggered by rows": staggered, "dithered": dithered}
+
+
 @contextmanager
 def patched_in_order(unet: nn.Module, settings: Settings, order: Callable[[int], Order]) -> Iterator[Patch]:
     """`todo.patched`, its phase going through the cells in another order."""
@@ -63,26 +87,14 @@ def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
 
 
 @contextmanager
-def patched_staggered(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
-    """`todo.patched`, each row of cells picking one column further than the row above."""
-    with _replaced("_gather", _staggered), patched(unet, settings) as patch:
+def patched_moving(unet: nn.Module, settings: Settings, moved: Moved) -> Iterator[Patch]:
+    """`todo.patched`, its cells' picks moved on in another way."""
+    with _replaced("moved", moved), patched(unet, settings) as patch:
         yield patch
 
 
 def _ahead(patch: Patch, by: int) -> Moment:
     return replace(patch.moment, step=patch.moment.step + by)
-
-
-def _staggered(planes: Tensor, grid: tuple[int, int], factor: float, method: str, step: int) -> Tensor:
-    cell = math.ceil(factor)
-    order = downsample.phase_order(cell)
-    down, across = order[step % len(order)]
-    index = [
-        row * grid[1] + column
-        for number, row in enumerate(downsample.positions(grid[0], factor, down, method))
-        for column in downsample.positions(grid[1], factor, (across + number) % cell, method)
-    ]
-    return planes.index_select(1, torch.tensor(index, device=planes.device))
 
 
 @contextmanager

@@ -11,12 +11,18 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from todo.bench.fidelity.methods import CYCLE, DENSE, METHODS, PAPER
+from todo.bench.fidelity.methods import DENSE, FINEST_ONLY, METHODS, OWN, PAPER
 from todo.bench.fidelity.report import about, label
 from todo.bench.fidelity.results import Result, Size
 from todo.bench.plot import STYLE
 
-_COLOURS = {CYCLE: "#0b7285", PAPER: "#1864ab", "ToMe (tomesd)": "#e8590c", "tiles (HyperTile)": "#9c36b5"}
+_COLOURS = {
+    OWN: "#0b7285",
+    FINEST_ONLY: "#22b8cf",
+    PAPER: "#1864ab",
+    "ToMe (tomesd)": "#e8590c",
+    "tiles (HyperTile)": "#9c36b5",
+}
 _FURTHER = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
 _MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
 _OTHER = "^"
