@@ -82,7 +82,7 @@ class Plan:
         start, end = self.window
         steps = [] if self.window == (0, 1) else [("steps", f"{100 * start:g}–{100 * end:g} %")]
         return [
-            ("keys/values", ", ".join(f"{level.tokens} → {level.kept} ({_share(level)})" for level in changed)),
+            ("keys/values", _kept(changed)),
             ("self-attention work", percent(self.attention.change)),
             ("UNet work", percent(self.unet.change)),
             *steps,
@@ -152,6 +152,15 @@ def _note(reasons: list[str]) -> str:
     if "" in reasons:
         return ""
     return f"no effect {reasons[0] if len(set(reasons)) == 1 else AT_THIS_SIZE}"
+
+
+def _kept(levels: list[LevelPlan]) -> str:
+    """Tokens before and after, by level; the share once where it is the same at all of them."""
+    shares = [_share(level) for level in levels]
+    shown = [f"{level.tokens} → {level.kept}" for level in levels]
+    if len(set(shares)) == 1:
+        return f"{', '.join(shown)} ({shares[0]})"
+    return ", ".join(f"{change} ({share})" for change, share in zip(shown, shares, strict=True))
 
 
 def _share(level: LevelPlan) -> str:

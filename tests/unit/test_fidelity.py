@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
     assert factors.splitlines()[0] == "|  | euler, 2 steps | euler, 2 steps, 48×80 |"
     assert "ToDo, phases raster, f=4" in first_column(variants)
     assert variants.splitlines()[0] == "|  | euler, 1 steps | euler, 2 steps |"
-    own, other = (found[0].of(name) for name in ("ToDo, f=4", "ToDo, phases raster, f=4"))
+    own, other = (found[0].of(name) for name in ("ToDo, finest level, f=4", "ToDo, phases raster, f=4"))
     ratio = sum(sample.mse for sample in other) / sum(sample.mse for sample in own)
     assert f"| ToDo, phases raster, f=4 | {ratio:.2f} (" in variants
 
@@ -237,6 +238,18 @@ def test_results_come_back_from_their_file(result, tmp_path):
         for new, old in zip(again.of(name), result.of(name), strict=True):
             assert (new.prompt, new.seed, new.size) == (old.prompt, old.seed, old.size)
             assert (new.mse, new.psnr, *new.errors) == pytest.approx((old.mse, old.psnr, *old.errors), rel=1e-3)
+
+
+def test_single_calls_may_be_compared_in_some_pictures_only(result, tmp_path):
+    some = tuple(replace(sample, errors=sample.errors if sample.seed == 0 else ()) for sample in result.samples)
+    results.write([replace(result, samples=some)], tmp_path / "r.json")
+    (again,) = results.read(tmp_path / "r.json")
+    name = f"{PAPER}, f=2"
+    assert [sample.errors == () for sample in again.of(name)] == [False, True]
+    line = next(line for line in report.error_table(again).splitlines() if name in line)
+    assert [float(cell.split()[0]) for cell in line.strip("| ").split(" | ")[1:]] == pytest.approx(
+        result.of(name)[0].errors, abs=1e-4
+    )
 
 
 def synthetic(result, errors: dict[str, list[float]]):

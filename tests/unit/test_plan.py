@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from todo import Settings, SettingsError, patched, plan
 
 MANUAL = Settings(factor=2)
+FINEST = Settings(max_downsample=1)
 
 
 def macs(unet, call) -> int:
@@ -48,7 +49,7 @@ def ldm_call(width: int, height: int, context: int):
 
 
 SETTINGS = [
-    Settings(factor=2, phase="fixed"),
+    Settings(factor=2, phase="fixed", max_downsample=1),
     Settings(factor=3, deep_factor=1.5, max_downsample=4),
     Settings(grid=32, max_downsample=2, method="area"),
 ]
@@ -139,10 +140,10 @@ def test_work_is_what_sdxl_computes(sdxl, width, height, settings):
 @pytest.mark.parametrize(
     ("width", "height", "settings", "family", "resolutions", "grids", "kept"),
     [
-        (1024, 1024, Settings(), "sd1", (1, 2, 4), ((128, 128), (64, 64), (32, 32)), (4096, 4096, 1024)),
-        (1536, 1536, Settings(), "sd1", (1, 2, 4), ((192, 192), (96, 96), (48, 48)), (4096, 9216, 2304)),
-        (2048, 2048, Settings(), "sd2", (1, 2, 4), ((256, 256), (128, 128), (64, 64)), (4096, 16384, 4096)),
-        (2048, 1024, Settings(max_downsample=2), "sdxl", (1, 2), ((64, 128), (32, 64)), (32 * 64, 16 * 32)),
+        (1024, 1024, Settings(), "sd1", (1, 2, 4), ((128, 128), (64, 64), (32, 32)), (4096, 1024, 256)),
+        (1536, 1536, FINEST, "sd1", (1, 2, 4), ((192, 192), (96, 96), (48, 48)), (4096, 9216, 2304)),
+        (2048, 2048, Settings(), "sd2", (1, 2, 4), ((256, 256), (128, 128), (64, 64)), (4096, 1024, 256)),
+        (2048, 1024, Settings(), "sdxl", (1, 2), ((64, 128), (32, 64)), (32 * 64, 16 * 32)),
         (1000, 520, MANUAL, "sd1", (1, 2, 4), ((65, 125), (33, 63), (17, 32)), (33 * 63, 2079, 544)),
         (64, 64, Settings(factor=8), "sd1", (1, 2, 4), ((8, 8), (4, 4), (2, 2)), (1, 16, 4)),
     ],
@@ -169,10 +170,11 @@ def test_summary():
 @pytest.mark.parametrize(
     ("size", "settings", "part"),
     [
-        ((1536, 1536), Settings(), "36864 → 4096 (×1/9)"),
-        ((2048, 2048), Settings(), "65536 → 4096 (×1/16)"),
+        ((1024, 1024), Settings(), "16384 → 4096, 4096 → 1024, 1024 → 256 (×¼)"),
+        ((1536, 1536), FINEST, "36864 → 4096 (×1/9)"),
+        ((2048, 2048), FINEST, "65536 → 4096 (×1/16)"),
         ((1024, 1024), Settings(factor=1.5), "16384 → 7396 (×0.45)"),
-        ((1024, 1024), Settings(factor=2, deep_factor=2, max_downsample=2), "16384 → 4096 (×¼), 4096 → 1024 (×¼)"),
+        ((1024, 1024), Settings(factor=3, deep_factor=2), "16384 → 1849 (×0.11), 4096 → 1024 (×¼), 1024 → 256 (×¼)"),
         ((1024, 512), MANUAL, "1024×512: keys/values 8192 → 2048"),
     ],
 )

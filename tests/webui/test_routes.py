@@ -61,7 +61,11 @@ def test_a_plan_is_the_one_that_python_gives(plan, host):
 
 
 def test_the_example_of_the_live_line(plan):
-    assert plan(family="sd1").json()["summary"].startswith("1024×1024: keys/values 16384 → 4096 (×¼) · ")
+    assert (
+        plan(family="sd1")
+        .json()["summary"]
+        .startswith("1024×1024: keys/values 16384 → 4096, 4096 → 1024, 1024 → 256 (×¼) · ")
+    )
 
 
 def test_a_mode_left_out_follows_from_the_knobs(plan):

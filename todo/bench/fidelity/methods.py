@@ -97,7 +97,7 @@ _METHODS = (
     *(todo_method(FINEST_ONLY, factor) for factor in (2, 4)),
     *(todo_method(PAPER, factor, phase="fixed") for factor in (2, 4)),
     *(Method("ToMe (tomesd)", factor, partial(_merged, factor)) for factor in (2, 4)),
-    *(Method("tiles (HyperTile)", factor, partial(_tiled, factor)) for factor in (2, 4)),
+    Method("tiles (HyperTile)", 2, partial(_tiled, 2)),
     Method(LIMIT, 0, _one_key),
 )
 

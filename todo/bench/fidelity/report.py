@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import nan
 
 from todo.bench.fidelity.measure import PROBED, Sample
 from todo.bench.fidelity.methods import DENSE, METHODS, PAPER, counterpart
@@ -21,7 +22,7 @@ def _parts(result: Result) -> Iterator[str]:
     yield about(result)
     for size in result.sizes:
         yield f"\n{label(size)}: {result.peaked[size]:.0%} of the finest level's keys count\n\n{table(result, size)}"
-    if result.samples[0].errors:
+    if any(sample.errors for sample in result.samples):
         yield f"\nRelative error of single calls, all sizes\n\n{error_table(result)}"
 
 
@@ -76,4 +77,4 @@ def error_table(result: Result) -> str:
 
 
 def _error(at: int) -> Callable[[Sample], float]:
-    return lambda sample: sample.errors[at]
+    return lambda sample: sample.errors[at] if sample.errors else nan

@@ -66,8 +66,9 @@ class Result:
         return sorted(chosen, key=lambda each: (each.size, each.prompt, each.seed))
 
     def mean(self, figure: Callable[[Sample], float], method: str, size: Size | None = None) -> Interval:
-        """The mean of a figure over a method's pictures."""
-        return _bootstrap([[figure(sample) for sample in self.of(method, size)]], np.mean)
+        """The mean of a figure over a method's pictures, but those that lack it (NaN)."""
+        figures = [figure(sample) for sample in self.of(method, size)]
+        return _bootstrap([[each for each in figures if not np.isnan(each)]], np.mean)
 
     def ratio(self, method: str, other: str, size: Size | None = None) -> Interval:
         """The mean squared error of a method over another's, resampled in pairs."""
@@ -131,9 +132,11 @@ def _result(values: dict[str, Any]) -> Result:
     return Result(Environment(**values["environment"]), Sampling(**values["sampling"]), tuple(samples), peaked)
 
 
-def _columns(samples: Sequence[Sample]) -> dict[str, list[float]]:
+def _columns(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
     columns = {name: [_rounded(getattr(sample, name)) for sample in samples] for name in _COLUMNS}
-    errors = zip(*(sample.errors for sample in samples), strict=True)
+    # Single calls are compared in some pictures only; the others have null.
+    none = (None,) * max(len(sample.errors) for sample in samples)
+    errors = zip(*(sample.errors or none for sample in samples), strict=True)
     return columns | {f"error {index}": list(map(_rounded, column)) for index, column in enumerate(errors)}
 
 
@@ -144,7 +147,7 @@ def _samples(size: dict[str, Any]) -> list[Sample]:
         for index, (prompt, seed) in enumerate(size["pictures"]):
             figures = {name: columns[name][index] for name in _COLUMNS}
             each = tuple(column[index] for column in errors)
-            found.append(Sample(method, prompt, seed, _size(size), errors=each, **figures))
+            found.append(Sample(method, prompt, seed, _size(size), errors=() if None in each else each, **figures))
     return found
 
 
@@ -153,8 +156,8 @@ def _size(values: dict[str, Any]) -> Size:
     return height, width
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _joined(text: str) -> str:

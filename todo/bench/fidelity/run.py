@@ -32,7 +32,7 @@ _TOGETHER = 4
 @dataclass(frozen=True)
 class Task:
     """What is to be drawn: `seeds` pictures of each prompt at each size, (height, width) in pixels. `probe` tells
-    whether single calls are compared, too."""
+    whether single calls are compared, too, in the pictures of the first seeds."""
 
     sizes: Sequence[Size]
     prompts: Sequence[str]
@@ -88,7 +88,8 @@ def perform(tasks: Sequence[Task], workers: int) -> list[Result]:
             for order in task.samples_of_attention():
                 running[pool.submit(_share, order)] = seen[order.size].extend
             for order in task.orders():
-                running[pool.submit(_measure, order, tuple(task.methods), task.probe)] = found.extend
+                probe = task.probe and 0 in order.seeds
+                running[pool.submit(_measure, order, tuple(task.methods), probe)] = found.extend
         try:
             for done in tqdm(as_completed(running), total=len(running), unit="batch", smoothing=0):
                 running[done](done.result())
