@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--prompt", default="a cup of coffee", help="(default: %(default)s)")
     showing.add_argument("--size", default="256", metavar="N|WxH", help="in pixels (default: %(default)s)")
     showing.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    _add_settings(showing, "settings (default: manual mode, factor 2)")
+    _add_settings(showing, "settings (default: the grid that the model was trained on, 32)")
 
     described = "Measures what each method does to the pictures of the embedded model, against dense ones."
     comparing = commands.add_parser("fidelity", help=described, description=described, allow_abbrev=False)
@@ -230,12 +230,12 @@ def _bench(options: argparse.Namespace) -> int:
 @_needs_packages
 def _demo(options: argparse.Namespace) -> int:
     from todo.bench import demo
-    from todo.bench.painter.painter import read_size
+    from todo.bench.painter.painter import TRAINED_GRID, read_size
     from todo.bench.painter.sampler import Order, Sampling
 
     sampling = Sampling(options.steps, options.sampler, options.guidance)
     order = Order(options.prompt, (options.seed,), read_size(options.size), sampling)
-    settings = Settings.from_dict(_given(options) or {"mode": "manual", "factor": 2})
+    settings = Settings.from_dict(_given(options) or {"grid": TRAINED_GRID})
     demo.run(order, settings, options.output)
     return 0
 

@@ -41,14 +41,14 @@ def test_a_task_is_what_was_asked_for():
     made = ask(sizes=["512", "1024x768", "512"], **wishes)
     assert [case.size for case in made.cases] == [(512, 512), (1024, 768)]
     assert {case.rounds for case in made.cases} == {5}
-    assert names(made.cases[0]) == ["dense", "limit", "ToDo mode manual, factor 3.0"]
+    assert names(made.cases[0]) == ["dense", "limit", "ToDo factor 3"]
     assert (made.dtype, made.batch) == ("bfloat16", 2)
 
 
 def test_methods_are_each_measured_once():
     assert names(ask(compare=["all"]).cases[0]) == list(METHODS)
     assert names(ask(compare=["ToDo", "ToDo"], settings=Settings()).cases[0]) == ["dense", "ToDo"]
-    assert names(ask(settings=ODD).cases[0]) == ["dense", "ToDo mode manual, factor 3.0"]
+    assert names(ask(settings=ODD).cases[0]) == ["dense", "ToDo factor 3"]
 
 
 @pytest.mark.parametrize("model", ["sd1", "sd2", "sdxl"])

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from todo import Settings, plan
-from todo.bench.methods import METHODS, Picture, paper_settings, tile_pixels, tiles, todo_method
+from todo.bench.methods import METHODS, Picture, paper_settings, settings_label, tile_pixels, tiles, todo_method
 from todo.bench.models import build_unet, call, inputs
 from todo.unet import find_self_attention
 
@@ -95,6 +95,20 @@ def test_dense_is_the_unet_as_it_is(sd1):
 def test_todo_is_named_by_its_settings(name, settings):
     assert METHODS[name].settings(Picture(*SIZE, "sd1")) == settings
     assert todo_method(settings).name == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [
+        (Settings(), "default"),
+        (Settings(grid=32, taper=True), "grid 32, taper True"),
+        (Settings(factor=2), "factor 2"),
+        (Settings(factor=2.5, deep_factor=2, end=0.8), "factor 2.5, deep factor 2, end 0.8"),
+        (Settings(mode="auto", factor=3), "default"),
+    ],
+)
+def test_a_label_has_what_acts_and_differs(settings, label):
+    assert settings_label(settings) == label
 
 
 @pytest.mark.parametrize(("side", "factor"), [(512, 1), (1024, 2), (1536, 3), (2048, 4), (8192, 8)])

@@ -103,7 +103,7 @@ def table(found: Demo) -> str:
     rows = [
         ("picture", f"{found.order.prompt!r}, {width}×{height}, seed {found.order.seeds[0]}, "
                     f"{found.order.sampling}"),
-        ("ToDo", _settings(found.settings)),
+        ("ToDo", settings_label(found.settings)),
         ("keys/values", ", ".join(keys)),
         ("dense", f"{seconds['dense']:.2f} s"),
         ("with ToDo", f"{seconds['ToDo']:.2f} s"),
@@ -113,12 +113,6 @@ def table(found: Demo) -> str:
         ("measured on", found.machine),
     ]  # fmt: skip
     return "\n".join(f"{name:<12} {value}" for name, value in rows)
-
-
-def _settings(settings: Settings) -> str:
-    """What differs from the defaults, and in manual mode the factor in any case."""
-    factor = f", factor {settings.factor:g}" if settings == Settings(mode="manual", factor=settings.factor) else ""
-    return settings_label(Settings(mode="manual")) + factor if factor else settings_label(settings)
 
 
 def _figure(found: Demo) -> Figure:
@@ -138,5 +132,5 @@ def _figure(found: Demo) -> Figure:
         axes.set_title(title)
         axes.set_axis_off()
     height, width = found.order.size
-    figure.suptitle(f"“{found.order.prompt}”, {width}×{height}, ToDo: {_settings(found.settings)}")
+    figure.suptitle(f"“{found.order.prompt}”, {width}×{height}, ToDo: {settings_label(found.settings)}")
     return figure

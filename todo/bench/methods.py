@@ -72,10 +72,16 @@ def todo_method(settings: Settings) -> Method:
 
 
 def settings_label(settings: Settings) -> str:
-    """The settings that differ from the defaults, in short."""
+    """The settings that act and differ from the defaults, in short; in manual mode the factor in any case, which tells
+    the mode."""
     values = settings.to_dict()
-    differing = [f"{name.replace('_', ' ')} {values[name]}" for name in KNOBS if values[name] != KNOBS[name].default]
-    return ", ".join(differing) or "default"
+    acting = [name for name, knob in KNOBS.items() if name != "mode" and knob.mode in (None, settings.mode)]
+    shown = [name for name in acting if name == "factor" or values[name] != KNOBS[name].default]
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(values[name])}" for name in shown) or "default"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def paper_settings(picture: Picture) -> Settings:

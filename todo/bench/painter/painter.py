@@ -20,6 +20,9 @@ WEIGHTS = Path(__file__).parents[3] / "benchmarks" / "painter" / "painter.safete
 TRAINED_SIDE = 128
 """Pixels per side of most of its training."""
 
+TRAINED_GRID = TRAINED_SIDE // PATCH
+"""Tokens per side of its finest level in most of its training."""
+
 MIRRORED = "mirrored"
 """The word that turns a picture round."""
 
@@ -148,7 +151,7 @@ def _unet() -> nn.Module:
 
     levels = [2**level for level in range(len(_MULTIPLIERS))]
     unet: Any = UNetModel(
-        image_size=TRAINED_SIDE // PATCH,
+        image_size=TRAINED_GRID,
         in_channels=CHANNELS + 2 + 4 * len(_WAVES),
         out_channels=CHANNELS,
         model_channels=_MODEL_CHANNELS,
