@@ -164,7 +164,7 @@ MODELS = Table(
     (
         Row("SD1", "works", ("test_generation.py::test_on_changes*",)),
         Row("SD2, v-prediction", "works", ("test_models.py::*[SD2*",)),
-        Row("SDXL", "acts at its finest level, half the latent", ("test_models.py::test_sdxl_acts*",)),
+        Row("SDXL", "acts from its finest level on, half the latent", ("test_models.py::test_sdxl_acts*",)),
         Row("SDXL with its refiner", "acts on both", ("test_models.py::test_sdxl_refiner*",)),
         Row("inpainting UNet", "works", ("test_models.py::*[inpainting*", "test_models.py::*[mask]")),
         Row(

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--prompt", default="a cup of coffee", help="(default: %(default)s)")
     showing.add_argument("--size", default="256", metavar="N|WxH", help="in pixels (default: %(default)s)")
     showing.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    _add_settings(showing, "settings (default: the grid that the model was trained on, 32)")
+    _add_settings(showing, "settings (default: at most the grid that the model was trained on, 32 per side)")
 
     described = "Measures what each method does to the pictures of the embedded model, against dense ones."
     comparing = commands.add_parser("fidelity", help=described, description=described, allow_abbrev=False)

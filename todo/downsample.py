@@ -39,7 +39,7 @@ def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str
             downsampled by itself.
         factor: ratio per side, at least 1, fractions allowed.
         method: 'nearest', 'nearest-exact', 'bilinear' or 'area'.
-        step: which tokens those methods pick that pick; None is the grid of the paper.
+        step: turns the phase of the methods that pick tokens; None is the fixed grid of the paper.
 
     Returns:
         (batch, m·⌈h/factor⌉·⌈w/factor⌉, channels).
@@ -149,5 +149,6 @@ def _indices(grid: tuple[int, int], factor: float, method: str, phase: int | Non
     with torch.inference_mode(False):
         index = picked(grid, factor, method, phase).flatten()
         if device.type == "cuda":
-            index = index.pin_memory()  # else the copy would wait for all that the device has to do
-        return index.to(device, non_blocking=True)
+            # Unpinned, the copy would wait for all that the device has to do.
+            return index.pin_memory().to(device, non_blocking=True)
+        return index.to(device)

@@ -24,10 +24,11 @@ class Moment:
 
 
 def touches(settings: Settings, resolution: int) -> bool:
-    """Whether a level is within reach. `resolution` is 1 for the model's finest self-attention, 2 for the level
-    at half that size, and so on."""
-    off = resolution > 1 and settings.mode == "manual" and settings.deep_factor == 1
-    return resolution <= settings.max_downsample and not off
+    """Whether a level is within reach and not switched off. `resolution` is 1 for the model's finest self-attention,
+    2 for the level at half that size, and so on."""
+    if resolution > 1 and settings.mode == "manual" and settings.deep_factor == 1:
+        return False
+    return resolution <= settings.max_downsample
 
 
 def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment: Moment) -> tuple[float, str]:

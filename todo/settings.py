@@ -184,8 +184,7 @@ class Settings:
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "2 keeps every second row and column of keys/values, a quarter of them. Applies to the finest "
-        "self-attention; 1 is off.",
+        "2 keeps one of every 2 by 2 keys/values, a quarter of them. Applies to the finest self-attention; 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
@@ -207,8 +206,8 @@ class Settings:
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: the picked tokens move on at every step, so that all are seen in turn, at the same cost. fixed: the "
-        "same ones at every step, as in the paper.",
+        "cycle: the picked tokens move on at every step, so that all are seen in turn, and differ between neighbours, "
+        "at the same cost. fixed: the same ones at every step, as in the paper.",
         choices=("cycle", "fixed"), suffix="phase",
     )  # fmt: skip
     start: float = _knob(

@@ -59,9 +59,9 @@ def optimised(webui: WebUI, name: str, **changed: Any) -> Iterator[None]:
 
 
 @contextmanager
-def reference(webui: WebUI, factor: int) -> Iterator[None]:
-    """The probe's own downsampling of the finest self-attention."""
-    webui.http.post("/todo-probe/reference", params={"factor": factor})
+def reference(webui: WebUI, factor: int, deep: bool = False) -> Iterator[None]:
+    """The probe's own downsampling of the finest self-attention, or of all outside the middle block."""
+    webui.http.post("/todo-probe/reference", params={"factor": factor, "deep": deep})
     try:
         yield
     finally:
@@ -72,6 +72,16 @@ def reference(webui: WebUI, factor: int) -> Iterator[None]:
 def source(webui: WebUI) -> Picture:
     """The picture that img2img requests start from."""
     return webui.txt2img(seed=11)
+
+
+@pytest.mark.parametrize("settings", [{"factor": 2, "deep_factor": 2}, {"grid": 16}], ids=["manual", "auto"])
+def test_all_levels_equal_the_reference(webui: WebUI, dense: list[str], settings: dict[str, Any]) -> None:
+    """At 256 pixels the finest level has 32 tokens per side."""
+    own = webui.txt2img([{**settings, "phase": "fixed"}])
+    with reference(webui, factor=2, deep=True):
+        expected = webui.txt2img()
+    assert own.sha == expected.sha != dense
+    assert webui.txt2img().sha == dense
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=str)

@@ -18,6 +18,7 @@ CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
 Corner = tuple[int, int] | None
+"""The first cell's position (row, column), where neighbours differ; None where all cells are alike."""
 
 
 def cells(side: int, factor: float) -> list[range]:
@@ -38,7 +39,7 @@ def picked_line(lines: range, number: int, factor: float, method: str, offset: i
     return line
 
 
-def kept_tokens(height: int, width: int, factor: float, method: str = "nearest", corner: Corner = None) -> list[int]:
+def kept_indices(height: int, width: int, factor: float, method: str = "nearest", corner: Corner = None) -> list[int]:
     """The raster indices of the tokens kept, cell by cell. Without a `corner` all cells pick the same; with one, it is
     the first cell's position (row, column), the cells to the right of a cell pick one further down each, and the cells
     below one further across."""
@@ -61,7 +62,7 @@ def subsample(
     for begin in range(0, tokens.shape[1], height * width):
         grid = tokens[:, begin : begin + height * width]
         if method in ("nearest", "nearest-exact"):
-            kept = [grid[:, index] for index in kept_tokens(height, width, factor, method, corner)]
+            kept = [grid[:, index] for index in kept_indices(height, width, factor, method, corner)]
             grids.append(torch.stack(kept, dim=1))
         else:
             size = (math.ceil(height / factor), math.ceil(width / factor))

@@ -107,7 +107,7 @@ def test_todo_is_named_by_its_settings(name, settings):
         (Settings(mode="auto", factor=3), "default"),
     ],
 )
-def test_a_label_has_what_acts_and_differs(settings, label):
+def test_a_label_has_what_differs_and_belongs_to_the_mode(settings, label):
     assert settings_label(settings) == label
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from plain_attention import CORNERS, kept_tokens, subsample
+from plain_attention import CORNERS, kept_indices, subsample
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from todo.downsample import downsample, kept_size, phase_order, picked
+from todo.downsample import downsample, kept_size, phase_order, picked, release
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
 PICKS = METHODS[:2]
@@ -111,12 +111,12 @@ def test_neighbouring_cells_pick_different_positions(h, w, factor, method, step)
     """One further down for each cell to the left, one further across for each cell above."""
     cell = math.ceil(factor)
     corner = phase_order(cell)[step % cell**2]
-    assert seen(h, w, factor, method, step) == kept_tokens(h, w, factor, method, corner)
+    assert seen(h, w, factor, method, step) == kept_indices(h, w, factor, method, corner)
 
 
 @given(st.integers(2, 8), st.integers(2, 6), st.integers(2, 6), st.integers(0, 100))
-def test_a_step_keeps_no_line_of_the_grid_whole(factor, rows, columns, step):
-    """Where the paper's grid sees some rows and columns only, a step of the cycle sees as many as there is room for."""
+def test_a_step_sees_as_many_lines_as_there_is_room_for(factor, rows, columns, step):
+    """The paper's grid sees every factor-th row and column only."""
     tokens = [
         divmod(token, factor * columns) for token in seen(factor * rows, factor * columns, factor, "nearest", step)
     ]
@@ -308,6 +308,11 @@ def test_the_recorder_can_tell():
     with Recorder() as recorder:
         downsample(tokens, (5, 5), 2, "bilinear")
     assert any("upsample" in name for name in recorder.names)
+    release()
+    with Recorder() as recorder:
+        downsample(tokens, (5, 5), 2, "nearest", 1)
+    assert "arange" in recorder.names
+    assert len(recorder.copied) > 1
 
 
 @picks

@@ -146,7 +146,7 @@ def test_ways_of_moving(phase):
 
 
 def test_blocks_may_be_a_phase_apart(trained):
-    with METHODS["ToDo, phases by block too, f=2"].on(trained.unet, (16, 16)) as patch:
+    with METHODS["ToDo, finest level, phases by block too, f=2"].on(trained.unet, (16, 16)) as patch:
         for step in (0, 3):
             patch.at(step, 20)
             steps = [block.moment().step for block in patch._blocks]
@@ -210,11 +210,11 @@ def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
     assert first_column(samplings) == ["euler, 1 steps", "euler, 2 steps", "heun, 2 steps", "euler, 2 steps, 48×80"]
     assert first_column(factors) == [f"ToDo, finest level, f={factor}" for factor in (1.5, 2, 3, 4, 8)]
     assert factors.splitlines()[0] == "|  | euler, 2 steps | euler, 2 steps, 48×80 |"
-    assert "ToDo, phases raster, f=4" in first_column(variants)
+    assert "ToDo, finest level, phases raster, f=4" in first_column(variants)
     assert variants.splitlines()[0] == "|  | euler, 1 steps | euler, 2 steps |"
-    own, other = (found[0].of(name) for name in ("ToDo, finest level, f=4", "ToDo, phases raster, f=4"))
+    own, other = (found[0].of(name) for name in ("ToDo, finest level, f=4", "ToDo, finest level, phases raster, f=4"))
     ratio = sum(sample.mse for sample in other) / sum(sample.mse for sample in own)
-    assert f"| ToDo, phases raster, f=4 | {ratio:.2f} (" in variants
+    assert f"| ToDo, finest level, phases raster, f=4 | {ratio:.2f} (" in variants
 
 
 def test_an_unfinished_study_writes_nothing(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ class Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.fixture(params=SETTINGS, ids=["slices", "indices", "centres", "fixed indices"])
+@pytest.fixture(params=SETTINGS, ids=["whole factor", "fraction", "centres", "fixed phase"])
 def settings(request) -> Settings:
     return request.param
 

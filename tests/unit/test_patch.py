@@ -25,6 +25,7 @@ from small_models import (
 
 import todo
 from todo import Settings, apply_patch, patched, remove_patch
+from todo.downsample import _indices
 
 FIXED = Settings(factor=2, phase="fixed")
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
@@ -161,8 +162,17 @@ def test_auto_keeps_the_grid(ldm_unet):
     given = inputs(24, 48)
     with patched(ldm_unet, Settings(grid=16, phase="fixed")) as patch:
         output = run(ldm_unet, given)
-        assert {(row.grid, row.kept) for row in patch.report()} == {((24, 48), 8 * 16)}
-    close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3}), given))
+        assert {(row.grid, row.kept) for row in patch.report()} == {
+            ((24, 48), 8 * 16), ((12, 24), 4 * 8), ((6, 12), 2 * 4),
+        }  # fmt: skip
+    close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3, 2: 3, 4: 3}), given))
+
+
+def test_what_is_kept_between_calls_goes_with_the_patch(ldm_unet):
+    with patched(ldm_unet, Settings(factor=2)):
+        run(ldm_unet, inputs(16, 24))
+        assert _indices.cache_info().currsize == 1
+    assert _indices.cache_info().currsize == 0
 
 
 def test_auto_has_no_effect_on_small_pictures(ldm_unet):
@@ -171,7 +181,7 @@ def test_auto_has_no_effect_on_small_pictures(ldm_unet):
     with patched(ldm_unet, Settings()) as patch:
         assert torch.equal(run(ldm_unet, given), dense)
         for row in patch.report():
-            assert (row.kept, row.tokens, row.downsampled) == (384, 384, 0)
+            assert (row.kept, row.downsampled) == (row.tokens, 0)
             assert sum(row.skips.values()) == row.calls == 1
 
 

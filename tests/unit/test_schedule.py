@@ -84,7 +84,8 @@ def test_hires_factor(hires_factor, expected):
 def test_manual_levels():
     settings = manual(factor=4, deep_factor=2, max_downsample=4)
     assert [factor(settings, resolution=resolution) for resolution in (1, 2, 4)] == [4, 2, 2]
-    assert factor(manual(max_downsample=8), resolution=2) == 1
+    assert [touches(settings, resolution) for resolution in (1, 2, 4, 8)] == [True, True, True, False]
+    assert [touches(manual(max_downsample=8), resolution) for resolution in (1, 2, 4)] == [True, False, False]
 
 
 @pytest.mark.parametrize("reach", [1, 2, 4, 8])

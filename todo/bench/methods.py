@@ -72,8 +72,8 @@ def todo_method(settings: Settings) -> Method:
 
 
 def settings_label(settings: Settings) -> str:
-    """The settings that act and differ from the defaults, in short; in manual mode the factor in any case, which tells
-    the mode."""
+    """The settings of its mode that differ from the defaults, in short; in manual mode the factor in any case, which
+    tells the mode."""
     values = settings.to_dict()
     acting = [name for name, knob in KNOBS.items() if name != "mode" and knob.mode in (None, settings.mode)]
     shown = [name for name in acting if name == "factor" or values[name] != KNOBS[name].default]

@@ -23,7 +23,7 @@ REFORGE = Host("reForge", lambda webui: RESCALE in webui.scripts)
 NEIGHBOURS = [
     Neighbour("SAG", "reForge", script=SAG, request=REFORGE.script(SAG, True, 0.75, 2.0)),
     Neighbour("FreeU", "reForge", script=FREEU, request=REFORGE.script(FREEU, True, 1.3, 1.4, 0.9, 0.2)),
-    # Tiles the queries of the finest level, and nothing else: every block that ToDo would touch.
+    # Tiles the queries of the finest level, and nothing else: every block that these settings touch.
     Neighbour(
         "HyperTile",
         "reForge",

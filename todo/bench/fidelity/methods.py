@@ -103,18 +103,18 @@ _METHODS = (
 
 _STUDIED = (
     *(
-        todo_method(f"ToDo, phases {name}", factor, way)
+        todo_method(f"{FINEST_ONLY}, phases {name}", factor, way)
         for name, way in _WAYS.items()
         for factor in (2, 4)
         if not _is_own(name, factor)
     ),
     *(
-        todo_method(f"ToDo, {name}", factor, method=name)
+        todo_method(f"{FINEST_ONLY}, {name}", factor, method=name)
         for name in ("nearest-exact", "bilinear", "area")
         for factor in (2, 4)
     ),
-    todo_method("ToDo, taper", 4, taper=True),
-    todo_method("ToDo from 20 % of the steps", 4, start=0.2),
+    todo_method(f"{FINEST_ONLY}, taper", 4, taper=True),
+    todo_method(f"{FINEST_ONLY}, from 20 % of the steps", 4, start=0.2),
     *(todo_method(FINEST_ONLY, factor) for factor in (1.5, 3, 8)),
     *(todo_method(PAPER, factor, phase="fixed") for factor in (1.5, 3, 8)),
 )

@@ -23,7 +23,7 @@ def _parts(result: Result) -> Iterator[str]:
     for size in result.sizes:
         yield f"\n{label(size)}: {result.peaked[size]:.0%} of the finest level's keys count\n\n{table(result, size)}"
     if any(sample.errors for sample in result.samples):
-        yield f"\nRelative error of single calls, all sizes\n\n{error_table(result)}"
+        yield f"\nRelative error of single calls, all sizes, first seeds\n\n{error_table(result)}"
 
 
 def about(result: Result) -> str:

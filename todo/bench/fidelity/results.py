@@ -135,7 +135,7 @@ def _result(values: dict[str, Any]) -> Result:
 def _columns(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
     columns = {name: [_rounded(getattr(sample, name)) for sample in samples] for name in _COLUMNS}
     # Single calls are compared in some pictures only; the others have null.
-    none = (None,) * max(len(sample.errors) for sample in samples)
+    none = (None,) * max((len(sample.errors) for sample in samples), default=0)
     errors = zip(*(sample.errors or none for sample in samples), strict=True)
     return columns | {f"error {index}": list(map(_rounded, column)) for index, column in enumerate(errors)}
 

@@ -2,7 +2,8 @@
 by a slice. It serves the tests as what a picture with ToDo must be equal to, whatever runs beside it.
 
     POST /todo-probe/reference?factor=2   the finest self-attention of the UNet, and of any ControlNet, computes keys
-                                          and values from every second row and column; factor 1 ends that
+                                          and values from every second row and column; with deep=true that outside the
+                                          middle block, too; factor 1 ends that
 """
 
 import gc
@@ -22,15 +23,16 @@ def networks():
             yield thing
 
 
-def finest(network):
-    """The transformers whose self-attention has the fewest channels, with those attentions."""
+def reached(network, deep):
+    """The transformers, outside the middle block, whose self-attention has the fewest channels, with those attentions;
+    all of them if `deep`."""
     found = []
-    for module in network.modules():
+    for name, module in network.named_modules():
         for block in getattr(module, "transformer_blocks", []):
-            if hasattr(getattr(block, "attn1", None), "to_k"):
+            if hasattr(getattr(block, "attn1", None), "to_k") and not name.startswith("middle_block"):
                 found.append((module, block.attn1))
     channels = min((attention.to_k.weight.shape[1] for _, attention in found), default=0)
-    return [(transformer, attn) for transformer, attn in found if attn.to_k.weight.shape[1] == channels]
+    return [(transformer, attn) for transformer, attn in found if deep or attn.to_k.weight.shape[1] == channels]
 
 
 def adds_to_each_token(attention):
@@ -91,22 +93,22 @@ class Slicer:
 
 class Reference:
     def __init__(self):
-        self.factor = 1
+        self.factor, self.deep = 1, False
         self.slicers = {}
 
     def attach(self):
         if self.factor == 1:
             return
         for network in networks():
-            for transformer, attention in finest(network):
+            for transformer, attention in reached(network, self.deep):
                 if attention not in self.slicers and not adds_to_each_token(attention):
                     self.slicers[attention] = Slicer(transformer, attention, self.factor)
 
-    def set(self, factor: int):
+    def set(self, factor: int, deep: bool = False):
         for slicer in reversed(self.slicers.values()):
             slicer.restore()
         self.slicers.clear()
-        self.factor = factor
+        self.factor, self.deep = factor, deep
 
 
 reference = Reference()
