@@ -191,7 +191,7 @@ def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(study, "_USUAL", Sampling(2))
     monkeypatch.setattr(study, "_FEW_STEPS", Sampling(1))
     monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(1), Sampling(2), Sampling(2, "heun")))
-    monkeypatch.setattr(study, "_SIZES", ((64, 64),))
+    monkeypatch.setattr(study, "_SIZE", (64, 64))
     monkeypatch.setattr(study, "_ODD_SIZE", (80, 48))
     monkeypatch.setattr(study, "PROMPTS", ("a cat",))
     assert main(["study", "--workers", "2", "--output", str(tmp_path)]) == 0

@@ -1,25 +1,29 @@
 """The study of the moving phase: other numbers of steps, samplers, guidance, sharper attention, other factors, an odd
-size; and other ways to move the phase, or to downsample. Fewer pictures than the published run, of smaller sizes."""
+size; and other ways to move the phase, or to downsample. Fewer pictures than the published run, and no larger than the
+model was trained at but for the odd size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from todo.bench.fidelity.methods import DENSE, FINEST_ONLY, METHODS, OWN, PAPER, PUBLISHED, counterpart, named
 from todo.bench.fidelity.report import label
 from todo.bench.fidelity.results import Result, write
 from todo.bench.fidelity.run import Task, perform
+from todo.bench.painter.painter import TRAINED_SIDE
 from todo.bench.painter.photographs import PROMPTS
 from todo.bench.painter.sampler import Sampling
 from todo.bench.report import markdown
 
-_SIZES, _ODD_SIZE = ((128, 128), (192, 192)), (208, 176)
-_SEEDS = 2
+_SIZE, _ODD_SIZE = (TRAINED_SIDE, TRAINED_SIDE), (208, 176)
+_SEEDS = 3
 
 _PAPER_2, _PAPER_4 = named(PAPER, 2), named(PAPER, 4)
 _FINEST_2, _FINEST_4, _OWN_2, _OWN_4 = named(FINEST_ONLY, 2), named(FINEST_ONLY, 4), named(OWN, 2), named(OWN, 4)
-_COMPARED = (DENSE, _PAPER_2, _PAPER_4, _FINEST_2, _FINEST_4, _OWN_2, _OWN_4)
+_ALIGNED_2, _ALIGNED_4 = (named(f"{FINEST_ONLY}, phases aligned", factor) for factor in (2, 4))
+_COMPARED = (DENSE, _PAPER_2, _PAPER_4, _ALIGNED_2, _ALIGNED_4, _FINEST_2, _FINEST_4, _OWN_2, _OWN_4)
 
 _USUAL = Sampling()
 _FEW_STEPS = Sampling(4)
@@ -44,13 +48,17 @@ _VARIANTS = tuple(name for name, method in METHODS.items() if name not in PUBLIS
 
 def tasks() -> list[Task]:
     """What the study draws."""
-    factors = dict.fromkeys([*_COMPARED, *_FACTORS, *(counterpart(METHODS[name]) for name in _FACTORS)])
-    methods = {_FEW_STEPS: (*_COMPARED, *_VARIANTS), _USUAL: (*factors, *_VARIANTS)}
+    factors = _distinct(_COMPARED, _FACTORS, (counterpart(METHODS[name]) for name in _FACTORS))
+    further = {_FEW_STEPS: _VARIANTS, _USUAL: (*factors, *_VARIANTS)}
     usual = [
-        Task(_SIZES, PROMPTS, _SEEDS, methods.get(sampling, _COMPARED), sampling, probe=False)
+        Task([_SIZE], PROMPTS, _SEEDS, _distinct(_COMPARED, further.get(sampling, ())), sampling, probe=False)
         for sampling in _SAMPLINGS
     ]
-    return [*usual, Task([_ODD_SIZE], PROMPTS, 2 * _SEEDS, tuple(factors), _USUAL, probe=False)]
+    return [*usual, Task([_ODD_SIZE], PROMPTS, _SEEDS, factors, _USUAL, probe=False)]
+
+
+def _distinct(*names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain(*names)))
 
 
 def run(workers: int, folder: Path, name: str) -> bool:
@@ -69,13 +77,15 @@ def run(workers: int, folder: Path, name: str) -> bool:
 
 def sampling_table(found: Sequence[Result]) -> str:
     """By sampling: squared errors over the paper's, in Markdown."""
-    head = ["", "keys that count", "finest level, f=2 / paper's f=2", "finest level, f=4 / paper's f=4",
-            "f=2 / paper's f=2", "f=4 / paper's f=2"]  # fmt: skip
-    pairs = ((_FINEST_2, _PAPER_2), (_FINEST_4, _PAPER_4), (_OWN_2, _PAPER_2), (_OWN_4, _PAPER_2))
+    head = ["", "keys that count", "aligned, f=2 / paper's f=2", "finest level, f=2 / paper's f=2",
+            "aligned, f=4 / paper's f=4", "finest level, f=4 / paper's f=4", "f=2 / paper's f=2",
+            "f=4 / paper's f=2"]  # fmt: skip
+    pairs = ((_ALIGNED_2, _PAPER_2), (_FINEST_2, _PAPER_2), (_ALIGNED_4, _PAPER_4), (_FINEST_4, _PAPER_4),
+             (_OWN_2, _PAPER_2), (_OWN_4, _PAPER_2))  # fmt: skip
     rows = []
     for result in found:
-        counted = " · ".join(f"{result.peaked[size]:.0%}" for size in result.sizes)
-        rows.append([_name(result), counted, *(f"{result.ratio(*pair):.2f}" for pair in pairs)])
+        (counted,) = result.peaked.values()
+        rows.append([_name(result), f"{counted:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs)])
     return markdown(head, rows)
 
 
@@ -101,5 +111,6 @@ def _ratios(results: Sequence[Result], name: str) -> Iterator[str]:
 
 
 def _name(result: Result) -> str:
-    odd = "" if set(result.sizes) == set(_SIZES) else f", {label(result.sizes[0])}"
+    (size,) = result.sizes
+    odd = "" if size == _SIZE else f", {label(size)}"
     return f"{result.sampling}{odd}"
