@@ -18,7 +18,7 @@ from todo.bench.painter.sampler import Sampling
 from todo.bench.report import markdown
 
 _SIZE, _ODD_SIZE = (TRAINED_SIDE, TRAINED_SIDE), (208, 176)
-_SEEDS = 3
+_SEEDS = 2
 
 _PAPER_2, _PAPER_4 = named(PAPER, 2), named(PAPER, 4)
 _FINEST_2, _FINEST_4, _OWN_2, _OWN_4 = named(FINEST_ONLY, 2), named(FINEST_ONLY, 4), named(OWN, 2), named(OWN, 4)
