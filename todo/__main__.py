@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="fidelity", help="the files' name (default: %(default)s)")
 
     described = "Measures where the moving phase pays: steps, samplers, factors, sharper attention, other ways to move."
-    studying = commands.add_parser("study", help=described, description=f"{described} About an hour on one core.",
+    studying = commands.add_parser("study", help=described, description=f"{described} About half an hour on one core.",
                                    allow_abbrev=False)  # fmt: skip
     studying.set_defaults(command=_study)
     add = studying.add_argument

@@ -33,6 +33,11 @@ def named(kind: str, factor: float) -> str:
     return f"{kind}, f={factor:g}" if factor else kind
 
 
+def moving(way: str) -> str:
+    """The kind of the methods whose phase moves in another way."""
+    return f"{FINEST_ONLY}, phases {way}"
+
+
 @dataclass(frozen=True)
 class Method:
     """`kind` names the curve it belongs to, `factor` is per side: a query sees 1 / factor² of the finest level's
@@ -103,7 +108,7 @@ _METHODS = (
 
 _STUDIED = (
     *(
-        todo_method(f"{FINEST_ONLY}, phases {name}", factor, way)
+        todo_method(moving(name), factor, way)
         for name, way in _WAYS.items()
         for factor in (2, 4)
         if not _is_own(name, factor)

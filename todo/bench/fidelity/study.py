@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from todo.bench.fidelity.methods import DENSE, FINEST_ONLY, METHODS, OWN, PAPER, PUBLISHED, counterpart, named
+from todo.bench.fidelity.methods import DENSE, FINEST_ONLY, METHODS, OWN, PAPER, PUBLISHED, counterpart, moving, named
 from todo.bench.fidelity.report import label
 from todo.bench.fidelity.results import Result, write
 from todo.bench.fidelity.run import Task, perform
@@ -22,7 +22,7 @@ _SEEDS = 2
 
 _PAPER_2, _PAPER_4 = named(PAPER, 2), named(PAPER, 4)
 _FINEST_2, _FINEST_4, _OWN_2, _OWN_4 = named(FINEST_ONLY, 2), named(FINEST_ONLY, 4), named(OWN, 2), named(OWN, 4)
-_ALIGNED_2, _ALIGNED_4 = (named(f"{FINEST_ONLY}, phases aligned", factor) for factor in (2, 4))
+_ALIGNED_2, _ALIGNED_4 = (named(moving("aligned"), factor) for factor in (2, 4))
 _COMPARED = (DENSE, _PAPER_2, _PAPER_4, _ALIGNED_2, _ALIGNED_4, _FINEST_2, _FINEST_4, _OWN_2, _OWN_4)
 
 _USUAL = Sampling()
@@ -77,16 +77,19 @@ def run(workers: int, folder: Path, name: str) -> bool:
 
 def sampling_table(found: Sequence[Result]) -> str:
     """By sampling: squared errors over the paper's, in Markdown."""
-    head = ["", "keys that count", "aligned, f=2 / paper's f=2", "finest level, f=2 / paper's f=2",
-            "aligned, f=4 / paper's f=4", "finest level, f=4 / paper's f=4", "f=2 / paper's f=2",
-            "f=4 / paper's f=2"]  # fmt: skip
-    pairs = ((_ALIGNED_2, _PAPER_2), (_FINEST_2, _PAPER_2), (_ALIGNED_4, _PAPER_4), (_FINEST_4, _PAPER_4),
-             (_OWN_2, _PAPER_2), (_OWN_4, _PAPER_2))  # fmt: skip
+    pairs = {
+        "aligned, f=2 / paper's f=2": (_ALIGNED_2, _PAPER_2),
+        "finest level, f=2 / paper's f=2": (_FINEST_2, _PAPER_2),
+        "aligned, f=4 / paper's f=4": (_ALIGNED_4, _PAPER_4),
+        "finest level, f=4 / paper's f=4": (_FINEST_4, _PAPER_4),
+        "f=2 / paper's f=2": (_OWN_2, _PAPER_2),
+        "f=4 / paper's f=2": (_OWN_4, _PAPER_2),
+    }
     rows = []
     for result in found:
         (counted,) = result.peaked.values()
-        rows.append([_name(result), f"{counted:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs)])
-    return markdown(head, rows)
+        rows.append([_name(result), f"{counted:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs.values())])
+    return markdown(["", "keys that count", *pairs], rows)
 
 
 def factor_table(found: Sequence[Result]) -> str:
