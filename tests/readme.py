@@ -11,9 +11,9 @@ from todo import Settings, plan
 from todo.bench import fits
 from todo.bench.fidelity import report, results, study
 from todo.bench.fidelity.methods import FINEST_ONLY, OWN, PAPER, UNTIL, named
-from todo.bench.methods import DENSE
+from todo.bench.methods import CLOSE, DENSE, LIMIT
 from todo.bench.painter.photographs import PHOTOGRAPHS
-from todo.bench.report import markdown, where
+from todo.bench.report import markdown, rounds, where
 from todo.bench.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from todo.bench.split import KINDS, MIDDLE, SELF_ATTENTION
 from todo.settings import KNOBS, Knob
@@ -61,9 +61,8 @@ def speed_table() -> str:
     """Speed-ups of the published run on a CPU by method and size, in Markdown."""
     result = read(RESULTS / "sd1-cpu.json")
     environment = result.environment
-    rounds = ", ".join(f"{size.rounds} at {size.label}" for size in result.sizes)
     head = ["", *(size.label for size in result.sizes)]
-    about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds}"
+    about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds(result)}"
     return f"{about}\n\n" + markdown(head, (_speed_row(result, name) for name in result.methods if name != DENSE))
 
 
@@ -77,8 +76,21 @@ def _speed_cell(size: SizeResult, row: Row | None) -> str:
     speedup, share = size.speedup(row), size.limit_share(row)
     if row.note or speedup is None:
         return row.note
-    spread = "" if size.rounds == 1 else f" ({speedup.low:.2f}–{speedup.high:.2f})"
+    spread = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low < speedup.high else ""
     return f"×{speedup.median:.2f}{spread}" + (f" · {share.median:.0%}" if share else "")
+
+
+def share_table() -> str:
+    """Shares of the limit with their spread, of the methods that come close to it."""
+    result = read(RESULTS / "sd1-cpu.json")
+    rows = [[name, *(_share_cell(size, name) for size in result.sizes)] for name in CLOSE if name != LIMIT]
+    return markdown(["", *(size.label for size in result.sizes)], rows)
+
+
+def _share_cell(size: SizeResult, method: str) -> str:
+    row = size.row(method)
+    share = size.limit_share(row) if row else None
+    return f"{share.median:.3f} ({share.low:.3f}–{share.high:.3f})" if share else ""
 
 
 def growth_table() -> str:
@@ -237,6 +249,7 @@ GENERATED = {
     (README, "knobs"): knob_table,
     (README, "loss"): loss_table,
     (README, "speed"): speed_table,
+    (SPEED, "shares"): share_table,
     (SPEED, "growth"): growth_table,
     (SPEED, "split"): split_table,
     (SPEED, "memory sd1"): memory_table("sd1"),

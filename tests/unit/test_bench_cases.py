@@ -59,7 +59,8 @@ def test_the_published_run_measures_what_matters_beside_dense_and_the_limit(mode
         assert names(case)[0] == "dense"
         assert {"ToDo", "limit"} <= set(names(case))
     assert {(1024, 1024), (1536, 1536), (2048, 2048)} <= {case.size for case in made.cases}
-    assert {case.rounds for case in ask(model=model, device=device, published=True, rounds=7).cases} == {7}
+    asked = ask(model=model, device=device, published=True, rounds=7)
+    assert {case.rounds_of(method) for case in asked.cases for method in case.methods} == {7}
 
 
 @pytest.mark.parametrize("given", [{"sizes": ["512"]}, {"compare": ["limit"]}, {"settings": ODD}])

@@ -88,6 +88,19 @@ def test_ratios_are_taken_round_by_round(ran):
         assert size.limit_share(limit) is None
 
 
+def test_methods_close_to_the_limit_are_timed_in_further_rounds(unet):
+    measured = tuple(METHODS[name] for name in ("dense", methods.GRID_32, "tomesd 0.5", "limit"))
+    case = cases.Case(SIZES[1], measured, 1, further=2)
+    (size,) = speed.measure(unet, cases.Task("sd1", "cpu", "float32", (case,)))
+    assert [len(row.seconds) for row in size.rows] == [1, 3, 1, 3]
+    assert all(seconds for row in size.rows for seconds in row.seconds)
+    dense, close, _, limit = size.rows
+    assert size.speedup(close).low == size.speedup(close).high == dense.seconds[0] / close.seconds[0]
+    shares = [least / own for least, own in zip(limit.seconds, close.seconds, strict=True)]
+    assert size.limit_share(close).median == statistics.median(shares)
+    assert size.rounds == (1, 3)
+
+
 def test_json_is_read_back(ran):
     result, folder = ran
     assert results.read(folder / "bench.json") == result
@@ -119,6 +132,10 @@ def test_table_shows_each_row(ran):
     lines = report.table(result).splitlines()
     shown = [line for line in lines if line.startswith(("256×128", "128×128"))]
     assert len(shown) == len(SIZES) * len(MEASURED)
+    assert f"Rounds: {ROUNDS} at 256×128, {ROUNDS} at 128×128." in report.table(result)
+    few = replace(result.sizes[1].rows[0], seconds=result.sizes[1].rows[0].seconds[:1])
+    uneven = replace(result.sizes[1], rows=(few, *result.sizes[1].rows[1:]))
+    assert report.rounds(result.including(uneven)) == f"{ROUNDS} at 256×128, 1–{ROUNDS} at 128×128"
     assert "512 → 128" in shown[1]
     assert f"{result.sizes[0].speedup(result.sizes[0].rows[1]).median:.2f}×" in shown[1]
     assert "no effect at this size" in shown[5]

@@ -306,6 +306,9 @@ METHODS = {method.name: method for method in _METHODS}
 GRID_32 = "ToDo grid 32"
 """At most 32 keys/values per side at the finest level, half as many from level to level."""
 
+CLOSE = (GRID_32, "ToDo grid 16", LIMIT)
+"""The methods close to the limit, with the limit itself."""
+
 
 def check_names(names: Iterable[str], known: Collection[str]) -> None:
     """Raises SettingsError for a name to be compared that is none of the known ones."""

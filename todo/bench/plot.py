@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from todo.bench.growth import Growth
 from todo.bench.methods import DENSE, GRID_32, LIMIT
-from todo.bench.report import MODELS, where
+from todo.bench.report import MODELS, between, where
 from todo.bench.results import FINEST, Result, Row, SizeResult, Spread
 from todo.bench.split import FINEST_LEVEL, SELF_ATTENTION, Split
 
@@ -95,10 +95,10 @@ def draw(result: Result) -> Figure:
     _draw_legend(figure.add_subplot(rows[-1]))
     unit = f"{result.steps} sampling steps" if result.steps else "one UNet call"
     figure.suptitle(f"{MODELS[result.model]}, {unit}, batch {result.batch}", fontsize=15, fontweight="bold")
-    rounds = sorted({size.rounds for size in sizes})
-    between = "–".join(str(each) for each in dict.fromkeys((rounds[0], rounds[-1])))
+    counts = [count for size in sizes for count in size.rounds]
+    rounds = between((min(counts), max(counts)))
     figure.supxlabel(
-        f"{where(result)} · random weights · medians, with lines from lowest to highest, of {between} round(s) · "
+        f"{where(result)} · random weights · medians, with lines from lowest to highest, of {rounds} round(s) · "
         f"{result.environment.date}",
         fontsize=9,
     )

@@ -34,6 +34,16 @@ def where(result: Result) -> str:
     return f"torch {environment.versions['torch']} · {machine}{threads} · {environment.dtype} · {environment.clock}"
 
 
+def rounds(result: Result) -> str:
+    """How many rounds each size had; the methods close to the limit may have had more than the others."""
+    return ", ".join(f"{between(size.rounds)} at {size.label}" for size in result.sizes)
+
+
+def between(counts: tuple[int, int]) -> str:
+    """The fewest and the most."""
+    return "–".join(str(count) for count in dict.fromkeys(counts))
+
+
 def table(result: Result) -> str:
     """The figures as text, a group of lines for each size."""
     groups = [[_cells(size, row) for row in size.rows] for size in result.sizes]
@@ -53,7 +63,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _closing(result: Result) -> Iterator[str]:
-    yield f"Rounds: {', '.join(f'{size.rounds} at {size.label}' for size in result.sizes)}. {_LEGEND}"
+    yield f"Rounds: {rounds(result)}. {_LEGEND}"
     for level in (FINEST, ALL_LEVELS):
         laws = [f"{method} {law}" for method, law in result.growth(level).items()]
         if laws:

@@ -82,7 +82,7 @@ class Row:
 @dataclass(frozen=True)
 class SizeResult:
     """All methods at one size, width and height in pixels. Their rounds are interleaved: the first seconds of each row
-    were taken in turn, then the second, and so on.
+    were taken in turn, then the second, and so on; rows may end earlier than others.
 
     `identical` tells whether every dense output after a method was taken off had the same bits as before; None if none
     was compared.
@@ -98,8 +98,10 @@ class SizeResult:
         return f"{self.width}×{self.height}"
 
     @property
-    def rounds(self) -> int:
-        return max(len(row.seconds) for row in self.rows)
+    def rounds(self) -> tuple[int, int]:
+        """The fewest and the most that a method had."""
+        counts = [len(row.seconds) for row in self.rows]
+        return min(counts), max(counts)
 
     def row(self, method: str) -> Row | None:
         return next((row for row in self.rows if row.method == method), None)

@@ -39,7 +39,10 @@ def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
     """
     device = next(unet.parameters()).device
     shadow = Shadow(unet, task.model) if device.type == "cpu" else None
-    calls = {case: len(case.methods) * (_WARM_UPS[device.type] + case.rounds * _calls(task)) for case in task.cases}
+    calls = {
+        case: sum(_WARM_UPS[device.type] + case.rounds_of(method) * _calls(task) for method in case.methods)
+        for case in task.cases
+    }
     work = sum(number * _dense_work(task, case) for case, number in calls.items())
     with tqdm(total=work, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}") as bar:
         # Whatever the first call of all sets up is not to count as any method's.
@@ -96,7 +99,7 @@ class _Size:
         self.device = next(unet.parameters()).device
         self.now = now(self.device)
         self.given = inputs(unet, task.model, case.size, task.batch)
-        self.runs = [_Run(method, self.picture, case.rounds) for method in case.methods]
+        self.runs = [_Run(method, self.picture, case.rounds_of(method)) for method in case.methods]
         self.reference: Tensor | None = None
         self.identical: bool | None = None
 
@@ -111,9 +114,10 @@ class _Size:
                 run.peak = self.shadow.peak(run.method, self.case.size, self.task.batch)
             else:
                 self._attempt(run, "warm-up", _WARM_UPS[self.device.type], partial(self._warm_up, run))
-        for number in range(self.case.rounds):
-            for run in rotated(self.runs, number):
-                label = f"round {number + 1}/{self.case.rounds}"
+        rounds = max(len(run.seconds) for run in self.runs)
+        for number in range(rounds):
+            for run in rotated([run for run in self.runs if number < len(run.seconds)], number):
+                label = f"round {number + 1}/{rounds}"
                 self._attempt(run, label, _calls(self.task), partial(self._round, run, number))
 
     def result(self) -> SizeResult:
