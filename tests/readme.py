@@ -57,9 +57,15 @@ def _row(knob: Knob) -> str:
     return f"| `{knob.name}` | {knob.label} | {knob.allowed} | {default} | {knob.help} |"
 
 
+@cache
+def speeds() -> Result:
+    """The published run on a CPU."""
+    return read(RESULTS / "sd1-cpu.json")
+
+
 def speed_table() -> str:
     """Speed-ups of the published run on a CPU by method and size, in Markdown."""
-    result = read(RESULTS / "sd1-cpu.json")
+    result = speeds()
     environment = result.environment
     head = ["", *(size.label for size in result.sizes)]
     about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds(result)}"
@@ -82,7 +88,7 @@ def _speed_cell(size: SizeResult, row: Row | None) -> str:
 
 def share_table() -> str:
     """Shares of the limit with their spread, of the methods that come close to it."""
-    result = read(RESULTS / "sd1-cpu.json")
+    result = speeds()
     rows = [[name, *(_share_cell(size, name) for size in result.sizes)] for name in CLOSE if name != LIMIT]
     return markdown(["", *(size.label for size in result.sizes)], rows)
 
@@ -95,7 +101,7 @@ def _share_cell(size: SizeResult, method: str) -> str:
 
 def growth_table() -> str:
     """By method, the exponent with which self-attention's time grows with the tokens."""
-    result = read(RESULTS / "sd1-cpu.json")
+    result = speeds()
     laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
     rows = [[name, *(str(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]]
     return markdown(["", *laws], rows)
@@ -103,7 +109,7 @@ def growth_table() -> str:
 
 def split_table() -> str:
     """Seconds of a call by kind of block, self-attention by level, at the size that the text speaks of."""
-    result = read(RESULTS / "sd1-cpu.json")
+    result = speeds()
     size = next(size for size in result.sizes if size.label == "1024×1024")
     rows = [(row.method, row.split) for row in size.rows if row.split]
     kinds = [kind for kind in KINDS if kind != SELF_ATTENTION]
