@@ -1,7 +1,8 @@
-# make demo   sets up a virtual environment and draws a picture with the embedded model, dense and with ToDo;
+# make demo   sets up a virtual environment and makes an image with the embedded model, dense and with ToDo;
 #             DEMO="--prompt 'a rocket'" adds options to the command
-# make bench  measures at all sizes against what would be used instead; BENCH="--model sdxl" adds options to the command
+# make bench  measures speed at all sizes against the alternatives; BENCH="--model sdxl" adds options to the command
 # make test   sets up the same, with the test tools, and runs every check
+# make docs   writes every generated table, plot and page of the documents
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
 
@@ -11,15 +12,18 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo bench test lint types unit clean
+.PHONY: demo bench test docs lint types unit clean
 
 demo: $(VENV)/.demo
-	$(RUN) -m todo demo $(DEMO)
+	$(RUN) -m benchmarks demo $(DEMO)
 
 bench: $(VENV)/.demo
-	$(RUN) -m todo bench --published $(BENCH)
+	$(RUN) -m benchmarks speed --published $(BENCH)
 
 test: lint types unit
+
+docs: $(VENV)/.demo
+	$(RUN) -m docs.generate
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -7,11 +7,19 @@
 Source: Smith, Saxena, Saha, IJCAI 2024, arXiv 2402.13573.
 """
 
-from todo.block import BlockReport
-from todo.patch import Patch, apply_patch, patched, remove_patch
-from todo.plan import Plan, plan
-from todo.settings import Settings, SettingsError
-from todo.unet import UnsupportedModelError
+import sys
+
+try:
+    from .block import BlockReport
+    from .patch import Patch, apply_patch, patched, remove_patch
+    from .plan import Plan, plan
+    from .settings import Settings, SettingsError
+    from .unet import UnsupportedModelError
+except ModuleNotFoundError as error:
+    # `python -m todo` imports the package before its __main__ could say anything.
+    if sys.argv[0] != "-m" or error.name not in ("torch", "einops"):
+        raise
+    sys.exit(f"python -m todo needs the package {error.name!r}; pip install torch einops")
 
 __all__ = [
     "BlockReport",

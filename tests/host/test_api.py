@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import todo
+from docs.generate.parts import api_example
 from tests.host.plot import plot, script_arguments
 from tests.host.webui import WebUI
-from tests.readme import api_example
 
 BAD_PAYLOADS: list[tuple[list[Any], str]] = [
     ([{"factr": 2}], "factor"),

@@ -1,8 +1,9 @@
-"""The floors of the package, read from its imports."""
+"""The floors of what is installed, and that the benchmarks stand outside of it; read from imports."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,18 @@ import pytest
 
 FLOORS = [
     ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing"),
-    ("todo.schedule",),
+    ("todo.schedule", "todo.cli"),
     ("todo.block", "todo.plan"),
     ("todo.patch",),
     ("todo",),
     ("todo.webui",),
-    ("todo.bench",),
     ("todo.__main__", "scripts", "install"),
 ]
 HOST = ("modules", "modules_forge", "backend", "gradio", "launch")
-TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib")
+TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib", "tqdm", "numpy", "skimage")
+OUTSIDE = ("benchmarks", "docs", "tests")
+LONGEST = 300
+"""Lines of a file that is to be held in the head. The table of settings may be longer."""
 
 
 def floor(module: str) -> int:
@@ -88,17 +91,64 @@ def test_there_is_no_circle(graph):
         own = {name: found for name, found in own.items() if name not in leaves}
 
 
-def test_nothing_but_the_command_line_imports_the_benchmarks(graph):
+@pytest.mark.parametrize("foreign", [HOST, TOOLS])
+def test_the_method_imports_no_host_and_no_tool(graph, foreign):
     for name, found in graph.items():
-        if not name.startswith(("todo.bench", "todo.__main__")):
-            assert not [imported for imported in found if imported.startswith("todo.bench")], name
-
-
-@pytest.mark.parametrize(("foreign", "allowed"), [(HOST, "todo.webui"), (TOOLS, "todo.bench")])
-def test_only_their_own_place_imports_host_and_tools(graph, foreign, allowed):
-    for name, found in graph.items():
-        if name.startswith("todo") and not name.startswith(allowed):
+        if name.startswith("todo") and not name.startswith("todo.webui"):
             assert not [imported for imported in found if imported.split(".")[0] in foreign], name
+
+
+def test_nothing_that_is_installed_imports_what_is_not(graph):
+    for name, found in graph.items():
+        assert not [imported for imported in found if imported.split(".")[0] in OUTSIDE], name
+
+
+def test_imports_within_the_package_are_relative(root):
+    """So that a loader under any name can import it."""
+    for file in root.glob("todo/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert (node.module or "").split(".")[0] != "todo", file
+            if isinstance(node, ast.Import):
+                assert not [alias for alias in node.names if alias.name.split(".")[0] == "todo"], file
+
+
+def test_it_can_be_imported_under_another_name(root, tmp_path):
+    """As a loader of ComfyUI's nodes does it, which names a package after its folder's path."""
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("some.loaders_name", {str(root / "todo" / "__init__.py")!r})
+sys.modules["some.loaders_name"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+print(package.plan(1024, 1024, package.Settings()).note == "")
+print([name for name in sys.modules if name.partition(".")[0] == "todo"])
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.stdout.split() == ["True", "[]"], result.stderr
+
+
+def test_only_todo_is_installed(root):
+    """`pip install .` brings the method, its hosts and nothing else."""
+    listed = re.search(r"(?m)^packages = (\[.*\])$", (root / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {".".join(file.parent.relative_to(root).parts) for file in root.glob("todo/**/__init__.py")}
+    assert set(ast.literal_eval(listed[1])) == packages == {"todo", "todo.webui"}
+
+
+def test_the_benchmarks_stand_on_the_method_alone(root):
+    """They know no host, and nothing of `docs` or the tests; only their own command line is above them."""
+    for file in root.glob("benchmarks/**/*.py"):
+        name = ".".join(file.relative_to(root).with_suffix("").parts)
+        tops = {imported.split(".")[0] for imported in imports(name, file, {})}
+        assert not tops & {*HOST, "docs", "tests", "scripts"}, name
+        assert not [imported for imported in imports(name, file, {}) if imported.startswith("todo.webui")], name
+
+
+def test_files_stay_small(root):
+    """Except the table of settings."""
+    for folder in ("todo", "scripts", "benchmarks", "docs"):
+        for file in root.glob(f"{folder}/**/*.py"):
+            lines = len(file.read_text(encoding="utf-8").splitlines())
+            assert lines <= LONGEST or file.name == "settings.py", file
 
 
 def test_importing_the_package_imports_no_host_and_no_tool(root):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -67,99 +67,92 @@ def test_taper_needs_no_value(capsys):
     assert json.loads(capsys.readouterr().out)["summary"] == expected.summary()
 
 
-@pytest.mark.parametrize("command", ["plan", "bench"])
 @pytest.mark.parametrize(
     ("name", "value"), [("grid", "7"), ("max_downsample", "3"), ("method", "lanczos"), ("taper", "perhaps")]
 )
-def test_a_wrong_setting_is_refused(capsys, command, name, value):
-    said = refusal(capsys, command, f"--{name.replace('_', '-')}", value)
+def test_a_wrong_setting_is_refused(capsys, name, value):
+    said = refusal(capsys, "plan", f"--{name.replace('_', '-')}", value)
     assert f"{name}: '{value}' is not allowed" in said
     assert KNOBS[name].allowed in said
 
 
 def test_settings_that_contradict_are_refused(capsys):
     assert "start: 0.7 is after end, 0.5" in refusal(capsys, "plan", "--start", "0.7", "--end", "0.5")
-    assert "mode: factor, grid" in refusal(capsys, "bench", "--factor", "2", "--grid", "32")
+    assert "mode: factor, grid" in refusal(capsys, "plan", "--factor", "2", "--grid", "32")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "allowed"), [("width", "32", "from 64"), ("family", "sd9", "sd1, sd2, sdxl")]
 )
-def test_a_wrong_picture_is_refused(capsys, name, value, allowed):
+def test_a_wrong_image_is_refused(capsys, name, value, allowed):
     said = refusal(capsys, "plan", f"--{name}", value)
     assert f"{name}: '{value}' is not allowed" in said
     assert allowed in said
 
 
-@pytest.mark.parametrize("value", ["1000", "768x1000", "0", "x", "512x", "64x64x64", "20480"])
-def test_a_wrong_size_is_refused(capsys, value):
-    assert "not allowed" in refusal(capsys, "bench", "--size", value)
+def run_plan(*arguments: str, root, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """`python -m todo plan` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "todo", "plan", *arguments],
+        cwd=root, capture_output=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("option", ["--rounds", "--batch", "--threads", "--steps", "--memory"])
-def test_wrong_numbers_are_refused(capsys, option):
-    assert "'0' is not allowed; it must be a whole number from 1" in refusal(capsys, "bench", option, "0")
+def without(package: str, folder) -> dict[str, str]:
+    """An environment in which a package cannot be imported."""
+    (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name={package!r})")
+    return {"PYTHONPATH": str(folder)}
 
 
-def test_published_sizes_cannot_be_chosen(capsys):
-    assert "published: has sizes, methods and" in refusal(capsys, "bench", "--published", "--size", "512")
-
-
-def test_an_unknown_method_is_refused(capsys):
-    assert "compare: 'tome' is not allowed" in refusal(capsys, "bench", "--compare", "tome")
-
-
-def test_bench_gets_what_was_asked_for(monkeypatch, tmp_path):
-    run = pytest.importorskip("todo.bench.run")
-    from todo.bench import cases, methods
-
-    tasks = []
-
-    def measured(task):
-        tasks.append(task)
-        return SimpleNamespace(identical=len(tasks) == 1, interrupted=False)
-
-    monkeypatch.setattr(run, "run", measured)
-    asked = ["--model", "sd2", "--size", "512", "1024x768", "--rounds", "5", "--batch", "2", "--device", "cpu"]
-    asked += ["--dtype", "bfloat16", "--threads", "1", "--output", str(tmp_path), "--name", "mine", "--factor", "3"]
-    assert main(["bench", *asked]) == 0
-    wanted = (methods.METHODS["dense"], methods.todo_method(todo.Settings(factor=3)))
-    listed = tuple(cases.Case(size, wanted, 5) for size in ((512, 512), (1024, 768)))
-    made = tasks[0]
-    assert [(case.size, [each.name for each in case.methods], case.rounds) for case in made.cases] == [
-        (case.size, [each.name for each in case.methods], case.rounds) for case in listed
+@pytest.mark.parametrize("package", ["einops", "torch"])
+def test_a_missing_package_is_told_in_one_line(root, tmp_path, package):
+    done = run_plan(root=root, **without(package, tmp_path))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().splitlines() == [
+        f"python -m todo needs the package {package!r}; pip install torch einops"
     ]
-    assert (made.model, made.dtype, made.batch, made.threads) == ("sd2", "bfloat16", 2, 1)
-    assert (made.folder, made.name) == (tmp_path, "mine")
-    # An output that a method changed for good is a failure.
-    assert main(["bench", "--device", "cpu"]) == 1
-
-
-def test_memory_is_worked_out(monkeypatch, tmp_path):
-    run = pytest.importorskip("todo.bench.run")
-    asked = []
-    monkeypatch.setattr(run, "run_fits", lambda *arguments: asked.append(arguments))
-    arguments = ["bench", "--memory", "8", "--batch", "2", "--model", "sdxl", "--output", str(tmp_path)]
-    assert main(arguments) == 0
-    assert asked == [("sdxl", 2, 8, tmp_path, "bench")]
 
 
 def test_plan_needs_only_torch_and_einops(root):
-    """And bench says what would install the rest."""
     code = """
 import sys
-for name in ("ldm", "matplotlib", "tqdm", "diffusers", "gradio"):
+for name in ("ldm", "matplotlib", "numpy", "tqdm", "diffusers", "gradio", "PIL", "skimage"):
     sys.modules[name] = None
 from todo.__main__ import main
 assert main(["plan"]) == 0
-assert main(["bench"]) == 1
-for name in ("matplotlib", "tqdm", "diffusers"):
-    del sys.modules[name]
-assert main(["bench", "--device", "cpu"]) == 1
+assert not [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1024×1024: ")
-    for package, said in zip(("matplotlib", "ldm"), done.stderr.splitlines(), strict=True):
-        assert said.startswith(f"todo bench needs the package '{package}")
-        assert said.endswith("`make demo` installs it")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_console_that_lacks_characters_gets_others(root, encoding):
+    done = run_plan(root=root, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = done.stdout.decode(encoding)
+    arrow = "→" if encoding == "utf-8" else "->"
+    assert f"keys/values 16384 {arrow} 4096" in said
+    assert "?" not in said
+    assert ("1024×1024: " if encoding != "ascii" else "1024x1024: ") in said
+
+
+def test_a_wrong_value_can_be_told_on_any_console(root):
+    done = run_plan("--width", "→", root=root, PYTHONIOENCODING="cp1252")
+    assert done.returncode == 2
+    assert b"width: '->' is not allowed" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of another kind")
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--help"]])
+def test_a_closed_pipe_is_no_traceback(root, arguments):
+    """As with `… | head -1`: the reader has had enough before the command writes."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "todo", "plan", *arguments],
+        cwd=root, stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.stderr == b""

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 import torch
 from small_models import image, one_level, run
+from todo.bench.memory import LiveStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from todo import Settings, apply_patch, remove_patch
-from todo.bench.memory import LiveStorage
 
 GRID = (24, 30)
 SETTINGS = [

@@ -1,0 +1,187 @@
+"""The commands: parses their options and hands over."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tiny.sampler import SAMPLERS
+from todo import Settings
+from todo.cli import add_settings, given_settings, reader, run
+from todo.families import FAMILIES
+from todo.settings import Knob
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status: 1 for a failed command. A wrong argument exits with 2."""
+    return run(_parser(), arguments, "`make demo` installs it")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures token downsampling: speed, memory and fidelity."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, does: Callable[[argparse.Namespace], int], described: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=described, description=described, allow_abbrev=False)
+        made.set_defaults(command=does)
+        return made
+
+    _add_speed(command("speed", _speed, "Times a UNet of random weights dense, with ToDo, and with its alternatives."))
+    _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
+    _add_fidelity(command("fidelity", _fidelity, "Measures how near the tiny model's images stay to the dense ones."))
+    _add_study(command("study", _study, "Measures where the moving phase pays: sampling steps, samplers, factors, "
+                       "sharper attention, other patterns. Takes about half an hour on one core."))  # fmt: skip
+    _add_demo(command("demo", _demo, "Makes one image with the tiny model, dense and with ToDo, from the same noise."))
+    return parser
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("measurement").add_argument
+    _add_model(add)
+    add("--size", nargs="+", metavar="N|WxH", help="sizes of the images in pixels (default: 768)")
+    add("--compare", nargs="+", metavar="METHOD",
+        help="'all', or methods by their names in the table; dense is always measured (default: ToDo with the settings "
+        "given; without settings, ToDo with its defaults and with a grid of 32)")  # fmt: skip
+    _add_number(add, "rounds", 10_000, "timed rounds (default: 2 on the CPU, 10 on CUDA)")
+    _add_batch(add)
+    _add_number(add, "steps", 1000, "time whole sampling loops of N steps instead of single calls", default=0)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA where there is one)")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float32 on the CPU, float16 on CUDA)")
+    _add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is taken, which other "
+                "programs disturb least")  # fmt: skip
+    add("--published", action="store_true", help="the sizes, methods and rounds of the published results; takes hours "
+        "on a CPU")  # fmt: skip
+    add("--add", action="store_true", help="keep the sizes that the file has already, if they were measured with the "
+        "same model and versions on the same machine")  # fmt: skip
+    _add_output(add, "speed")
+    add_settings(parser)
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _add_model(add)
+    _add_batch(add)
+    _add_number(add, "gib", 10_000, "memory above the weights, in GiB (default: %(default)s)", default=8)
+    _add_output(add, "memory")
+
+
+def _add_fidelity(parser: argparse.ArgumentParser) -> None:
+    add = _add_sampling(parser)
+    add("--size", nargs="+", metavar="N|WxH", default=["128", "192", "256"],
+        help="in pixels (default: the size it was trained at, one and a half and two times that)")  # fmt: skip
+    add("--prompt", nargs="+", metavar="TEXT", help="(default: all that it knows)")
+    _add_number(add, "seeds", 10_000, "images of each prompt (default: %(default)s)", default=16)
+    add("--compare", nargs="+", metavar="METHOD",
+        help="methods by their names in the table (default: those of docs/fidelity.md)")  # fmt: skip
+    _add_knob(add, Knob("sharpness", float, 1.0, "Sharpness", "multiplies the queries, so that attention concentrates "
+              "on fewer keys", minimum=0, maximum=1000))  # fmt: skip
+    _add_workers(add)
+    _add_output(add, "fidelity")
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    _add_workers(parser.add_argument)
+    _add_output(parser.add_argument, "study")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    add = _add_sampling(parser)
+    add("--prompt", default="a cup of coffee", help="(default: %(default)s)")
+    add("--size", default="256", metavar="N|WxH", help="in pixels (default: %(default)s)")
+    _add_knob(add, Knob("seed", int, 0, "Seed", "of the noise", minimum=0, maximum=2**32 - 1))
+    _add_output(add, "demo")
+    add_settings(parser, "settings (default: at most the grid that the model was trained on, 32 per side)")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> Callable[..., Any]:
+    add = parser.add_argument_group("sampling").add_argument
+    _add_number(add, "steps", 1000, "(default: %(default)s)", default=20)
+    add("--sampler", choices=SAMPLERS, default="euler", help="(default: %(default)s)")
+    _add_knob(add, Knob("guidance", float, 1.0, "Guidance", "CFG scale; 1 is none", minimum=0, maximum=100))
+    return add
+
+
+def _add_model(add: Callable[..., Any]) -> None:
+    add("--model", choices=sorted(FAMILIES), default="sd1", help="whose architecture (default: %(default)s)")
+
+
+def _add_batch(add: Callable[..., Any]) -> None:
+    _add_number(add, "batch", 1024, "images per call; 2 is one image with its negative prompt (default: %(default)s)",
+                default=1)  # fmt: skip
+
+
+def _add_workers(add: Callable[..., Any]) -> None:
+    _add_number(add, "workers", 256, "processes of one thread each (default: %(default)s)", default=1)
+
+
+def _add_output(add: Callable[..., Any], name: str) -> None:
+    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
+    add("--name", default=name, help="the files' name (default: %(default)s)")
+
+
+def _add_number(add: Callable[..., Any], name: str, maximum: int, help: str, default: int | None = None) -> None:
+    """A whole number from 1."""
+    knob = Knob(name, int, None, name.title(), help, minimum=1, maximum=maximum)
+    add(f"--{name}", type=reader(knob), metavar="N", default=default, help=help)
+
+
+def _add_knob(add: Callable[..., Any], knob: Knob) -> None:
+    add(f"--{knob.name}", type=reader(knob), metavar=knob.kind.__name__.upper(), default=knob.default,
+        help=f"{knob.help}, {knob.allowed} (default: %(default)s)")  # fmt: skip
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from benchmarks.speed import cases
+    from benchmarks.speed import run as speed
+
+    task = cases.task(
+        model=options.model, device=options.device, dtype=options.dtype, sizes=options.size,
+        compare=options.compare, settings=given_settings(options), rounds=options.rounds,
+        published=options.published, batch=options.batch, steps=options.steps, threads=options.threads,
+        folder=options.output, name=options.name, add=options.add,
+    )  # fmt: skip
+    return 1 if speed.run(task).identical is False else 0
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from benchmarks.speed import capacity
+
+    capacity.run(options.model, options.batch, options.gib, options.output, options.name)
+    return 0
+
+
+def _fidelity(options: argparse.Namespace) -> int:
+    from benchmarks.fidelity import run as fidelity
+    from benchmarks.tiny.model import read_size
+    from benchmarks.tiny.photographs import PROMPTS
+    from benchmarks.tiny.sampler import Sampling
+
+    task = fidelity.Task(
+        sizes=list(map(read_size, options.size)), prompts=options.prompt or PROMPTS, seeds=options.seeds,
+        methods=fidelity.methods(options.compare),
+        sampling=Sampling(options.steps, options.sampler, options.guidance, options.sharpness),
+    )  # fmt: skip
+    fidelity.run(task, options.workers, options.output, options.name)
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from benchmarks.fidelity import study
+
+    study.run(options.workers, options.output, options.name)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from benchmarks import demo
+    from benchmarks.tiny.model import TRAINED_GRID, read_size
+    from benchmarks.tiny.sampler import Request, Sampling
+
+    sampling = Sampling(options.steps, options.sampler, options.guidance)
+    request = Request(options.prompt, (options.seed,), read_size(options.size), sampling)
+    demo.run(request, given_settings(options) or Settings(grid=TRAINED_GRID), options.output, options.name)
+    return 0

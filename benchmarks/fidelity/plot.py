@@ -1,0 +1,71 @@
+"""The plot of a fidelity run: fidelity against speed. Every method is a curve, every size a panel."""
+
+from __future__ import annotations
+
+from itertools import cycle, groupby
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks import style
+from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, TILES, TODO, TOKEN_MERGING
+from benchmarks.fidelity.report import about, label
+from benchmarks.fidelity.results import Result, Size
+from benchmarks.method import DENSE
+
+_COLOURS = {
+    TODO: style.TODO,
+    FINEST_ONLY: "#22b8cf",
+    PAPER: style.PAPER,
+    TOKEN_MERGING: style.TOKEN_MERGING,
+    TILES: style.TILES,
+}
+_FURTHER = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
+_MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
+_OTHER = "^"
+
+
+def save(result: Result, path: Path) -> None:
+    style.save(lambda: draw(result), path, dpi=130)
+
+
+def draw(result: Result) -> Figure:
+    figure = Figure(figsize=(5.2 * len(result.sizes) + 0.6, 6.4), layout="constrained")
+    axes = figure.subplots(1, len(result.sizes), sharey=True, squeeze=False)[0]
+    for place, size in zip(axes, result.sizes, strict=True):
+        _panel(place, result, size)
+    axes[0].set_ylabel("PSNR against the dense image, dB (mean, 95 % interval)")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    figure.suptitle(f"Fidelity to the dense image (higher is nearer)\n{about(result)}", fontsize=11)
+    return figure
+
+
+def _panel(axes: Axes, result: Result, size: Size) -> None:
+    names = [name for name in result.methods if name != DENSE]
+    further = cycle(_FURTHER)
+    for curve, group in groupby(names, lambda name: METHODS[name].curve):
+        _curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(further))
+    axes.set_title(f"{label(size)}, {result.effective_keys[size]:.0%} of the keys count")
+    axes.set_xlabel("speed-up of the whole loop")
+    axes.grid(color="#e9ecef")
+    axes.set_axisbelow(True)
+
+
+def _curve(axes: Axes, result: Result, size: Size, curve: str, names: list[str], colour: str) -> None:
+    means = [result.mean(lambda score: score.psnr, name, size) for name in names]
+    speed = [result.speedup(name, size) for name in names]
+    spread: Any = [
+        [mean.value - mean.low for mean in means],
+        [mean.high - mean.value for mean in means],
+    ]
+    axes.errorbar(speed, [mean.value for mean in means], spread, color=colour, capsize=2, linewidth=1.4, label=curve)
+    for name, x, mean in zip(names, speed, means, strict=True):
+        factor = METHODS[name].factor
+        axes.plot(x, mean.value, _MARKERS.get(factor, _OTHER), color=colour, markersize=6)
+        if factor:
+            axes.annotate(
+                f"f={factor:g}", (x, mean.value), (5, 4), textcoords="offset points", fontsize=8, color=colour
+            )

@@ -1,0 +1,91 @@
+"""A fidelity run in words: tables of how near each method's images stay to the dense ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import nan
+
+from benchmarks import output
+from benchmarks.fidelity.methods import METHODS, PAPER, counterpart
+from benchmarks.fidelity.results import Result, Size
+from benchmarks.fidelity.scores import PROBED, Score
+from benchmarks.method import DENSE
+
+Table = tuple[Sequence[str], list[list[str]]]
+"""A head and rows of cells."""
+
+_HEAD = ("", "speed-up", "PSNR, dB", "SSIM", "fine detail", "MSE / paper's, same f")
+
+
+def text(result: Result) -> str:
+    """All tables, for the terminal."""
+    return "\n".join(_parts(result))
+
+
+def _parts(result: Result) -> Iterator[str]:
+    yield about(result)
+    for size in result.sizes:
+        yield f"\n{label(size)}: {result.effective_keys[size]:.0%} of the finest level's keys count\n"
+        yield as_text(table(result, size))
+    if any(score.errors for score in result.scores):
+        yield f"\nRelative error of single calls, all sizes, first seeds\n\n{as_text(error_table(result))}"
+
+
+def as_text(table: Table) -> str:
+    """A table for the terminal."""
+    head, rows = table
+    return output.table(head, [rows])
+
+
+def about(result: Result) -> str:
+    """What was made, on what machine."""
+    environment = result.environment
+    return (
+        f"{len(result.prompts)} prompts × {result.seeds} seeds at each size · {result.sampling}"
+        f" · torch {environment.versions['torch']} · {environment.machine}, {environment.clock} of 1 thread"
+        f" · {environment.date}"
+    )
+
+
+def label(size: Size) -> str:
+    height, width = size
+    return f"{width}×{height}"
+
+
+def table(result: Result, size: Size) -> Table:
+    """The scores of each method at one size: means with their 95 % intervals."""
+    return _HEAD, [_row(result, name, size) for name in result.methods if name != DENSE]
+
+
+def _row(result: Result, name: str, size: Size) -> list[str]:
+    return [
+        name,
+        f"×{result.speedup(name, size):.2f}",
+        f"{result.mean(lambda score: score.psnr, name, size):.1f}",
+        f"{result.mean(lambda score: score.ssim, name, size):.3f}",
+        f"{result.mean(lambda score: score.detail, name, size):.3f}",
+        ratio(result, name, size),
+    ]
+
+
+def ratio(result: Result, name: str, size: Size | None = None) -> str:
+    """A method's mean squared error over the paper's at the same factor; '' where there is none, or for the paper's
+    own method."""
+    other = counterpart(METHODS[name])
+    if METHODS[name].curve == PAPER or other not in result.methods:
+        return ""
+    return f"{result.ratio(name, other, size):.2f}"
+
+
+def error_table(result: Result) -> Table:
+    """Relative error of single calls along the dense trajectory, by how far sampling is."""
+    head = ["", *(f"after {share:.0%} of the steps" for share in PROBED)]
+    rows = []
+    for name in result.methods:
+        if name != DENSE:
+            rows.append([name, *(f"{result.mean(_error(at), name):.4f}" for at in range(len(PROBED)))])
+    return head, rows
+
+
+def _error(at: int) -> Callable[[Score], float]:
+    return lambda score: score.errors[at] if score.errors else nan

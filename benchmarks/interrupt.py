@@ -1,0 +1,70 @@
+"""Ctrl-C and SIGTERM end a command within two seconds, with one line that says what was kept.
+
+Python runs its own handlers between operations, and one operation of torch's on a large image can take a minute. So a
+thread waits for the signal, too, and ends the process if the command has not ended by itself. Commands write what is
+complete as they go, so nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STATUS = 130
+"""The exit status of an interrupted command, as shells have it."""
+
+_PATIENCE = 1.0
+"""Seconds in which the command may end by itself."""
+
+
+class Kept:
+    """What an interrupted command has kept, in words. Commands set `text` as they write."""
+
+    def __init__(self) -> None:
+        self.text = "nothing was written"
+        self._once = threading.Lock()
+
+    def say(self) -> None:
+        """Says it, the first time it is called."""
+        if self._once.acquire(blocking=False):
+            print(f"\nInterrupted: {self.text}.", file=sys.stderr, flush=True)
+
+
+kept = Kept()
+
+
+def run(main: Callable[[], int]) -> int:
+    """Runs the process's one command; returns its exit status."""
+    with _signals_watched():
+        try:
+            return main()
+        except KeyboardInterrupt:
+            kept.say()
+            return STATUS
+
+
+@contextmanager
+def _signals_watched() -> Iterator[None]:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end, args=(receiver,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
+def _end(receiver: socket.socket) -> None:
+    while receiver.recv(1)[0] not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    time.sleep(_PATIENCE)
+    kept.say()
+    os._exit(STATUS)

@@ -1,0 +1,90 @@
+"""How large an image fits into a given memory, by method and by how attention is computed: the command `memory`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import output
+from benchmarks.interrupt import kept
+from benchmarks.method import DENSE
+from benchmarks.speed.memory import Shadow
+from benchmarks.speed.methods import GRID_32, LIMIT, METHODS, TODO
+from benchmarks.speed.models import MATRIX, SDPA, architecture
+
+KERNELS = {SDPA: "scaled_dot_product_attention", MATRIX: "the matrix of scores written out"}
+GIB = 2**30
+
+_METHODS = (DENSE, TODO, GRID_32, "tomesd 0.5", LIMIT)
+_SIDES = (512, 1024, 1536, 2048)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One method with one way of computing attention: the peak memory in bytes of a call on a square image, by its
+    side in pixels, and the largest side that fits."""
+
+    kernel: str
+    method: str
+    peaks: dict[int, int]
+    largest: int
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What fits into `budget` bytes above weights and inputs, in float32; float16 halves every figure."""
+
+    model: str
+    batch: int
+    budget: int
+    rows: tuple[Fit, ...]
+
+
+def find(model: str, batch: int, budget: int) -> Fits:
+    """Works out peaks and largest sides from the shapes alone, so that it takes no memory and little time."""
+    rows = []
+    for kernel in KERNELS:
+        # Memory that is never written to is not taken.
+        unet = architecture(model, torch.float32, kernel=kernel).to_empty(device="cpu")
+        shadow = Shadow(unet, model)
+        for name in _METHODS:
+            method = METHODS[name]
+            peaks = {side: shadow.peak(method, (side, side), batch) for side in _SIDES}
+            rows.append(Fit(kernel, name, peaks, shadow.largest_side(method, budget, batch)))
+    return Fits(model, batch, budget, tuple(rows))
+
+
+def run(model: str, batch: int, gib: int, folder: Path, name: str) -> None:
+    """Works out, prints and writes how large an image fits into `gib` GiB above weights and inputs."""
+    (file,) = output.files(folder, name, "json")
+    found = find(model, batch, gib * GIB)
+    write(found, file)
+    kept.text = f"{file} is complete"
+    print(f"{output.table(*cells(found))}\n{file}")
+
+
+def cells(fits: Fits) -> tuple[list[str], list[list[list[str]]]]:
+    """The table's head, and a group of rows for each way of computing attention."""
+    sides = list(fits.rows[0].peaks)
+    head = ["attention", "method", *(f"{side}²" for side in sides), f"largest square in {fits.budget / GIB:g} GiB"]
+    groups = [[_cells(row, sides) for row in fits.rows if row.kernel == kernel] for kernel in KERNELS]
+    return head, groups
+
+
+def _cells(row: Fit, sides: list[int]) -> list[str]:
+    return [KERNELS[row.kernel], row.method, *(f"{row.peaks[side] / GIB:.2f} GiB" for side in sides), f"{row.largest}²"]
+
+
+def write(fits: Fits, path: Path) -> None:
+    output.write_json(asdict(fits), path)
+
+
+def read(path: Path) -> Fits:
+    values: dict[str, Any] = output.read_json(path)
+    rows = tuple(
+        Fit(**{**row, "peaks": {int(side): peak for side, peak in row["peaks"].items()}}) for row in values["rows"]
+    )
+    return Fits(**{**values, "rows": rows})

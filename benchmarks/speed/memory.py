@@ -1,0 +1,107 @@
+"""Peak memory of a UNet call: what is held at most above what was there before it, in bytes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.method import Method
+from benchmarks.speed.methods import set_step
+from benchmarks.speed.models import call, inputs
+from todo.downsample import phase_order
+from todo.plan import LARGEST_SIDE, LATENT_SCALE, plan, side_step
+
+
+class Shadow:
+    """A UNet without data: its tensors have shapes, and every operation only works out the shape of its result. A call
+    at any size costs no more than its Python, and its peak is that of the same call on the UNet itself.
+
+    Args:
+        unet: what it is a shadow of.
+        family: the UNet's family.
+    """
+
+    def __init__(self, unet: nn.Module, family: str):
+        self.family = family
+        self._mode = FakeTensorMode()
+        with FakeCopyMode(self._mode):
+            self._unet = copy.deepcopy(unet)
+
+    def peak(self, method: Method, size: tuple[int, int], batch: int = 1) -> int:
+        """Peak memory in bytes of a call by a method at `size` = (width, height) in pixels, as LiveStorage sees it."""
+        latent = (size[1] // LATENT_SCALE, size[0] // LATENT_SCALE)
+        if method.settings:
+            # The order of offsets is worked out once, from numbers; fake tensors hold none.
+            for level in plan(*size, method.settings(latent), self.family).levels:
+                phase_order(math.ceil(level.factor))
+        with self._mode, method.put_on(self._unet, latent) as patch:
+            set_step(patch)
+            given = inputs(self._unet, self.family, size, batch)
+            with LiveStorage() as live:
+                call(self._unet, given)
+        return live.peak
+
+    def largest_side(self, method: Method, budget: int, batch: int = 1) -> int:
+        """The side in pixels of the largest square image whose call's peak lies within `budget` bytes, up to the
+        largest that can be planned; 0 if not even the smallest does."""
+        step = side_step(self.family)
+        fits, too_large = 0, LARGEST_SIDE // step + 1
+        while too_large - fits > 1:
+            middle = (fits + too_large) // 2
+            if self.peak(method, (middle * step, middle * step), batch) <= budget:
+                fits = middle
+            else:
+                too_large = middle
+        return fits * step
+
+
+class LiveStorage(TorchDispatchMode):
+    """Adds up the tensor storage that is made within a `with` block and still held, operation by operation.
+
+    Limits: what an operation allocates and frees within itself, such as a convolution's workspace, is not seen, nor
+    what the allocator keeps back; results made in place or as a view count as what they lie in.
+
+    Attributes:
+        peak: the most bytes held at once.
+        made: the bytes of every storage, in the order of making.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self.made: list[int] = []
+        self._held: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self._held = {storage: size for storage, size in self._held.items() if not storage.expired()}
+        output = function(*args, **(kwargs or {}))
+        given = {_storage(tensor) for tensor in _tensors([args, kwargs])}
+        for tensor in _tensors(output):
+            storage = _storage(tensor)
+            if storage not in given and storage not in self._held:
+                self._held[storage] = tensor.untyped_storage().nbytes()
+                self.made.append(self._held[storage])
+        self.peak = max(self.peak, sum(self._held.values()))
+        return output
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(each)

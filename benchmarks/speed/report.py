@@ -1,0 +1,98 @@
+"""A speed run in words: what was measured, and the figures as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks import output
+from benchmarks.speed.results import ALL_LEVELS, FINEST, Counted, Result, Row, SizeResult, Spread
+from todo.plan import percent
+
+MODELS = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
+
+_COLUMNS = ("size", "method", "keys/values", "seconds", "speed-up", "of the limit", "peak memory", "UNet work")
+_LEGEND = (
+    "Medians (lowest–highest) over interleaved rounds. Speed-up: dense / method, of the limit: limit / method, both by "
+    "round. Peak memory: of one call, above weights and inputs. Keys/values as the patch counted them; UNet work as "
+    "predicted."
+)
+
+
+def header(result: Result) -> str:
+    """What is measured, on what."""
+    environment = result.environment
+    unit = f"{result.steps} sampling steps" if result.steps else "One UNet call"
+    return (
+        f"{unit} · {MODELS[result.model]}'s architecture, random weights, {result.parameters / 1e6:.0f} M parameters, "
+        f"batch {result.batch}\n{where(result)}\n{environment.system}"
+    )
+
+
+def where(result: Result) -> str:
+    """The machine and what ran on it, in one line."""
+    environment = result.environment
+    number = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
+    threads = f", {number}" if environment.device == "cpu" else ""
+    machine = environment.machine or environment.device
+    return f"torch {environment.versions['torch']} · {machine}{threads} · {environment.dtype} · {environment.clock}"
+
+
+def rounds(result: Result) -> str:
+    """How many rounds each size had. The methods close to the limit may have had more than the others."""
+    return ", ".join(f"{between(size.rounds)} at {size.label}" for size in result.sizes)
+
+
+def between(counts: tuple[int, int]) -> str:
+    """The fewest and the most."""
+    return "–".join(str(count) for count in dict.fromkeys(counts))
+
+
+def table(result: Result) -> str:
+    """The figures as text, a group of rows for each size."""
+    groups = [[_cells(size, row) for row in size.rows] for size in result.sizes]
+    return "\n".join([output.table(_COLUMNS, groups), *map(output.wrapped, _closing(result))])
+
+
+def _closing(result: Result) -> Iterator[str]:
+    yield f"Rounds: {rounds(result)}."
+    yield _LEGEND
+    for level in (FINEST, ALL_LEVELS):
+        laws = [f"{method} {law}" for method, law in result.growth(level).items()]
+        if laws:
+            yield f"Exponent of self-attention's time in the number of tokens, {level}: {', '.join(laws)}"
+    yield f"After removal: output bit-identical: {({None: 'not compared', True: 'yes', False: 'NO'})[result.identical]}"
+
+
+def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:
+    change = row.predicted_work_change
+    return (
+        size.label,
+        row.method,
+        "\n".join([*map(kept, filter(_acts, row.counted)), *([row.note] if row.note else [])]),
+        _spread(row.spread),
+        _spread(size.speedup(row), "×"),
+        _share(size.limit_share(row)),
+        "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB",
+        "" if change is None else percent(change),
+    )
+
+
+def _acts(level: Counted) -> bool:
+    return level.downsampled > 0
+
+
+def kept(level: Counted) -> str:
+    """Keys per grid, before and after."""
+    return f"{level.tokens} → {level.kept}"
+
+
+def _spread(spread: Spread | None, unit: str = "") -> str:
+    """Three figures at least, for GPUs' milliseconds too."""
+    if spread is None:
+        return ""
+    digits = 2 if unit or spread.median >= 1 else 4
+    return f"{spread.median:.{digits}f}{unit} ({spread.low:.{digits}f}–{spread.high:.{digits}f})"
+
+
+def _share(share: Spread | None) -> str:
+    return "" if share is None else f"{share.median:.0%} ({share.low:.0%}–{share.high:.0%})"

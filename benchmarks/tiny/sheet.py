@@ -1,0 +1,47 @@
+"""Images by the tiny model on one sheet, for its card: `python -m benchmarks.tiny.sheet`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from matplotlib.image import imsave
+
+from benchmarks import interrupt
+from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, load
+from benchmarks.tiny.photographs import PROMPTS
+from benchmarks.tiny.sampler import Request, decode, sample
+
+SHEET = WEIGHTS.with_name("samples.jpg")
+
+_COLUMNS = 2
+"""Prompts side by side."""
+
+
+def main() -> int:
+    imsave(SHEET, make(load()), pil_kwargs={"quality": 85})
+    print(SHEET)
+    return 0
+
+
+def make(model: TinyModel) -> Any:
+    """Of each prompt two images at the trained size, below them two mirrored ones, and one of twice the size:
+    (height, width, 3) in [0, 1]."""
+    cells = [_cell(model, prompt) for prompt in PROMPTS]
+    rows = [np.concatenate(cells[at : at + _COLUMNS], axis=1) for at in range(0, len(cells), _COLUMNS)]
+    return np.concatenate(rows).clip(0, 1)
+
+
+def _cell(model: TinyModel, prompt: str) -> Any:
+    small = [_sampled(model, Request(text, (0, 1), (TRAINED_SIDE,) * 2)) for text in (prompt, f"{prompt} {MIRRORED}")]
+    large = _sampled(model, Request(prompt, (0,), (2 * TRAINED_SIDE,) * 2))
+    return np.concatenate([np.concatenate(small), large], axis=1)
+
+
+def _sampled(model: TinyModel, request: Request) -> Any:
+    return np.concatenate(decode(model, sample(model, request)), axis=1)
+
+
+if __name__ == "__main__":
+    sys.exit(interrupt.run(main))

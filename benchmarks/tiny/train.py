@@ -1,0 +1,186 @@
+"""Trains the tiny model: `python -m benchmarks.tiny.train`. Continues where it was stopped. Every step draws from a
+generator seeded by its own number, so that a run in several parts equals a run in one."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import interrupt, output
+from benchmarks.tiny import latents, photographs
+from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, save
+from benchmarks.tiny.sampler import noise_schedule
+from todo.cli import reader, run
+from todo.settings import Knob
+
+_BATCHES = ((TRAINED_SIDE, 8, 0.8), (TRAINED_SIDE * 3 // 2, 4, 0.12), (TRAINED_SIDE * 2, 2, 0.08))
+"""Pixels per side, images per step, share of the steps. A few larger ones let it at least see the sizes at which ToDo
+is measured."""
+
+_LEARNING_RATE, _WARM_UP = 1e-3, 200
+_AVERAGED = 0.998
+"""How much of the averaged weights stays at every step. The averaged weights are the ones that are published."""
+
+_UNCONDITIONAL = 0.1
+"""Share of images whose prompt is empty, so that guidance works."""
+
+_LEAST_SPREAD = 0.2
+"""Less noise than this gets no more weight: the image is all but finished there."""
+
+_STEPS = Knob("steps", int, 5000, "Steps", "", minimum=1, maximum=10**7)
+_SEED = Knob("seed", int, 0, "Seed", "", minimum=0, maximum=2**32 - 1)
+
+_LOGGED, _SAVED = 50, 500
+"""Steps between two lines of the log, and between two savings."""
+
+
+@dataclass
+class _State:
+    """What is saved, and what training continues from."""
+
+    model: TinyModel
+    averaged: TinyModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def values(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": self.model, "averaged": self.averaged, "optimizer": self.optimizer}
+        return {name: part.state_dict() for name, part in parts.items()} | {"step": self.step}
+
+    def restore(self, values: dict[str, Any]) -> None:
+        self.model.load_state_dict(values["model"])
+        self.averaged.load_state_dict(values["averaged"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.step = values["step"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny.train", description=__doc__)
+    add = parser.add_argument
+    add("--steps", type=reader(_STEPS), default=5000, help="in all (default: %(default)s)")
+    add("--seed", type=reader(_SEED), default=0, help="(default: %(default)s)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)")
+    add("--output", type=Path, default=WEIGHTS, help="the weights' file; the log goes beside it")
+    add("--state", type=Path, default=Path("artifacts/tiny.pt"), help="what training continues from")
+    parser.set_defaults(command=_train)
+    return run(parser, arguments, "`make demo` installs it")
+
+
+def _train(options: argparse.Namespace) -> int:
+    train(options.steps, options.seed, torch.device(options.device), options.output, options.state)
+    return 0
+
+
+def train(steps: int, seed: int, device: torch.device, weights: Path, saved: Path) -> None:
+    """Trains to `steps` steps in all and writes the averaged weights, and the loss beside them."""
+    log = weights.with_name("loss.csv")
+    output.check(weights, log, saved)
+    images = [photographs.load(each) for each in photographs.PHOTOGRAPHS]
+    state = _begin(images, seed, device)
+    if saved.exists():
+        state.restore(torch.load(saved, map_location=device))
+    _cut(log, state.step)
+    losses: list[float] = []
+    began = time.perf_counter()
+    while state.step < steps:
+        losses.append(_step(state, images, steps, seed))
+        if state.step % _LOGGED == 0:
+            _log(log, state.step, sum(losses) / len(losses), time.perf_counter() - began)
+            losses.clear()
+        if state.step % _SAVED == 0 or state.step == steps:
+            _keep(state, weights, saved)
+
+
+def _begin(images: list[Tensor], seed: int, device: torch.device) -> _State:
+    torch.manual_seed(seed)
+    transform = latents.fit(images)
+    model, averaged = TinyModel(transform).to(device), TinyModel(transform).to(device)
+    averaged.load_state_dict(model.state_dict())
+    return _State(model, averaged.requires_grad_(False), torch.optim.AdamW(model.parameters(), _LEARNING_RATE))
+
+
+def _step(state: _State, images: list[Tensor], steps: int, seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = _learning_rate(state.step, steps)
+    loss = _loss(state.model, images, generator)
+    state.optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    kept = min(_AVERAGED, state.step / (state.step + 10))
+    for average, parameter in zip(state.averaged.parameters(), state.model.parameters(), strict=True):
+        average.lerp_(parameter.detach(), 1 - kept)
+    return loss.item()
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    """Rises during the warm-up, then falls as a half cosine to a hundredth."""
+    falling = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+    return _LEARNING_RATE * min((step + 1) / _WARM_UP, falling)
+
+
+def _loss(model: TinyModel, images: list[Tensor], generator: torch.Generator) -> Tensor:
+    """Squared error of the predicted latents for one batch over the noise's spread. The layout, which is decided where
+    noise is strong, then counts as much as the detail."""
+    weights = torch.tensor([share for *_, share in _BATCHES])
+    side, count, _ = _BATCHES[int(torch.multinomial(weights, 1, generator=generator))]
+    views, prompts = _batch(images, side, count, generator)
+    device = model.device
+    latent = model.transform.encode(views.to(device))
+    noise = torch.randn(latent.shape, generator=generator).to(device)
+    kept = noise_schedule().alphas_cumprod
+    timesteps = torch.randint(len(kept), (count,), generator=generator)
+    signal, spread = (part[timesteps].sqrt().view(-1, 1, 1, 1).to(device) for part in (kept, 1 - kept))
+    noisy = signal * latent + spread * noise
+    with torch.autocast(device.type, torch.bfloat16):
+        predicted = model(noisy, timesteps.to(device), model.context(prompts, (side, side)))
+    return ((predicted.float() - latent).square() / spread.clamp(min=_LEAST_SPREAD)).mean()
+
+
+def _batch(images: list[Tensor], side: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+    chosen = torch.randint(len(images), (count,), generator=generator).tolist()
+    without_prompt = torch.rand(count, generator=generator) < _UNCONDITIONAL
+    views, prompts = [], []
+    for index, empty in zip(chosen, without_prompt.tolist(), strict=True):
+        photograph = photographs.PHOTOGRAPHS[index]
+        view, mirrored = photographs.view(images[index], photograph.middle, side, generator)
+        views.append(view)
+        prompts.append("" if empty else f"{photograph.prompt} {MIRRORED}" if mirrored else photograph.prompt)
+    return torch.stack(views), prompts
+
+
+def _cut(log: Path, step: int) -> None:
+    """Drops the log's lines after `step`, which are about to be written anew."""
+    rows = list(csv.reader(log.open(encoding="utf8"))) if log.exists() and step else [["step", "loss", "seconds"]]
+    with log.open("w", encoding="utf8", newline="") as file:
+        csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= step])
+
+
+def _log(log: Path, step: int, loss: float, seconds: float) -> None:
+    print(f"step {step}: loss {loss:.4f}, {seconds:.0f} s", flush=True)
+    with log.open("a", encoding="utf8", newline="") as file:
+        csv.writer(file).writerow([step, f"{loss:.5f}", f"{seconds:.0f}"])
+
+
+def _keep(state: _State, weights: Path, saved: Path) -> None:
+    partial = saved.with_suffix(".partial")
+    torch.save(state.values(), partial)
+    partial.replace(saved)
+    save(state.averaged, weights)
+    interrupt.kept.text = f"{saved} continues from step {state.step}"
+
+
+if __name__ == "__main__":
+    sys.exit(interrupt.run(main))

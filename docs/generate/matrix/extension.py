@@ -1,0 +1,52 @@
+"""What the extension itself does."""
+
+from __future__ import annotations
+
+from docs.generate.compatibility import Row, Table
+from docs.generate.matrix.cells import beside
+
+THE_EXTENSION = Table(
+    "The extension itself",
+    (
+        Row("off", "the bits of the host without the extension", ("test_generation.py::test_off_*",)),
+        Row("API, picture parameters, X/Y/Z plot", "works", ("test_api.py::*",)),
+        Row(
+            "page: live line, generation, paste, *Send to*",
+            "works",
+            ("test_page.py::test_live*", "test_page.py::test_generation*", "test_page.py::test_paste*"),
+        ),
+        Row("page: *Measure on this GPU*", "works, and waits its turn", ("test_page.py::test_measur*",)),
+        Row("*Compare with dense*", "works", ("test_compare.py::*",)),
+        Row(
+            "step window, samplers of two calls a step, hires fix, img2img, batches, odd sizes",
+            "works",
+            tuple(
+                f"test_generation.py::test_{name}*"
+                for name in (
+                    "hires",
+                    "second",
+                    "img2img",
+                    "batch",
+                    "odd",
+                    "end_of",
+                    "auto",
+                    "positional",
+                    "ratios",
+                    "cond",
+                )
+            )
+            + beside("batches"),
+        ),
+        Row("no effect, because of size, pass or window", "said, once", ("test_generation.py::test_no_effect*",)),
+        Row(
+            "a generation that is interrupted, or fails",
+            "nothing is left on the model",
+            ("test_generation.py::test_interrupt*", "test_generation.py::test_failure*"),
+        ),
+        Row(
+            "a picture within a picture",
+            "the inner one is as its script asks, the outer goes on",
+            ("test_generation.py::test_generation_within*",),
+        ),
+    ),
+)

@@ -1,0 +1,20 @@
+"""The hosts, by the stems of their records."""
+
+from __future__ import annotations
+
+from docs.generate.compatibility import Host
+
+A1111 = A10, A9, A8, A6 = tuple(f"a1111-{version}" for version in ("1.10.1", "1.9.4", "1.8.0", "1.6.0"))
+OLDER = (A9, A8, A6)
+FAMILY = FORGE, REFORGE, CLASSIC = "forge", "reforge", "classic"
+DIFFUSERS = "diffusers"
+
+HOSTS = (
+    Host("A1111 1.10.1", A10, "82a973c"),
+    Host("A1111 1.9.4", A9, "feee37d"),
+    Host("A1111 1.8.0", A8, "bef51ae"),
+    Host("A1111 1.6.0", A6, "5ef669d"),
+    Host("Forge", FORGE, "dfdcbab"),
+    Host("reForge", REFORGE, "3b56b26"),
+    Host("Forge Classic", CLASSIC, "1f95d71"),
+)

@@ -1,0 +1,150 @@
+"""Extensions beside ToDo: A1111's, and what the Forge family has built in."""
+
+from __future__ import annotations
+
+from docs.generate.compatibility import Cell, Row, Table
+from docs.generate.matrix.cells import MERGES, TILES, TOGETHER, beside, none, on, source
+from docs.generate.matrix.hosts import A6, A8, A1111, CLASSIC, FAMILY, FORGE, OLDER, REFORGE
+
+EXTENSIONS = """
+Extensions of A1111 were tried at these commits: sd-webui-controlnet 56cec5b, multidiffusion-upscaler-for-automatic1111
+22798f6, sd-webui-regional-prompter be62345, sd-webui-animatediff a88e889, sd-webui-deepcache-standalone 08bf052,
+sd-webui-kohya-hiresfix 05af987, sd-webui-freeu 7568492, sd_webui_SAG 83d66a6, sd-webui-incantations 980d638,
+sd-dynamic-thresholding 73e4e04, adetailer 36189cb, a1111-sd-webui-lycoris 47ddd4a. On the Forge family a neighbour is
+the one that the host has built in.
+"""
+
+
+# Reasons that several cells have in common
+
+SAME_AS_1_10 = source(
+    "Tried live with 1.10.1. modules/sd_hijack_optimizations.py, where all of A1111's attention functions are, differs "
+    "from 1.6.0 to 1.10.1 by a reshape in xformers' alone, and the neighbour brings its own code."
+)
+NO_SUCH_SCRIPT = none("Not built in, and A1111's replaces parts of the ldm package, which this host does not run.")
+NO_HYPERNETWORKS = none(
+    "The host loads hypernetworks and never applies them: the code that would is commented out "
+    "(modules/sd_hijack_optimizations.py:186)."
+)
+SAME_HYPERTILE = source(
+    "extensions-builtin/hypertile/hypertile.py, which does the tiling, is the same file in 1.8.0, 1.9.4 and 1.10.1; "
+    "tried with the later two. The API of 1.8.0 does not list its options, so that the tests pass it by."
+)
+
+
+def extension(
+    case: str, result: str, *names: str, tests: tuple[str, ...] = (), cells: dict[str, Cell] | None = None
+) -> Row:
+    """A neighbour that is an extension on A1111, and built in or not there on the Forge family."""
+    by_host = {**on(SAME_AS_1_10, *OLDER), **on(NO_SUCH_SCRIPT, *FAMILY), **(cells or {})}
+    return Row(case, result, (*beside(*names), *tests), by_host)
+
+
+NEIGHBOURS = Table(
+    "Neighbours",
+    (
+        Row(
+            "HyperTile",
+            TILES,
+            (*beside("HyperTile"), "test_neighbours.py::test_hypertile*"),
+            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+        ),
+        Row(
+            "HyperTile in the hires pass",
+            TILES,
+            beside("HyperTile (hires only)", "HyperTile (hires fix)"),
+            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+        ),
+        Row(
+            "token merging",
+            f"{MERGES}. The Forge family merges queries alone, and both act",
+            (*beside("token merging*"), "test_neighbours.py::test_token_merging*"),
+        ),
+        Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8.")}),
+        Row("LoRA", TOGETHER, beside("LoRA")),
+        Row(
+            "LoRA, applied on the fly",
+            TOGETHER,
+            beside("LoRA, applied on the fly"),
+            {CLASSIC: none("The host has no such option.")},
+        ),
+        Row("LyCORIS (LoHa, LoKr)", TOGETHER, beside("LyCORIS LoHa", "LyCORIS LoKr")),
+        Row("hypernetworks", TOGETHER, beside("hypernetwork"), on(NO_HYPERNETWORKS, *FAMILY)),
+        extension(
+            "ControlNet: residuals",
+            "both act; its own encoder is downsampled, too, unless *ControlNet too* is off",
+            *("ControlNet (residual)*", "ControlNet (two units)", "ControlNet (hires fix)"),
+        ),
+        extension("ControlNet: T2I adapter", TOGETHER, "ControlNet (T2I adapter)"),
+        extension(
+            "ControlNet: LLLite",
+            "both act; blocks with projections that it has replaced (A1111) are left whole, and the log says so",
+            "ControlNet (LLLite)",
+        ),
+        extension(
+            "ControlNet: control-LoRA",
+            TOGETHER,
+            "ControlNet (control-LoRA)",
+            cells=on(
+                none(
+                    "The extension takes control-LoRAs of SDXL alone: with SD1.5's it fails, ToDo or not "
+                    "(sd-webui-controlnet, scripts/cldm.py:382)."
+                ),
+                *A1111,
+            ),
+        ),
+        extension(
+            "ControlNet: reference_only, reference_adain, reference_adain+attn",
+            "the bank keeps its share: each grid in it is downsampled",
+            "ControlNet reference*",
+        ),
+        extension(
+            "StyleAlign",
+            "the grid of each picture is downsampled",
+            "StyleAlign*",
+            tests=("test_extensions.py::test_style_align*",),
+        ),
+        extension("MultiDiffusion, Mixture of Diffusers", TOGETHER, "MultiDiffusion", "Mixture of Diffusers"),
+        extension(
+            "ControlNet in tiles",
+            TOGETHER,
+            "ControlNet in tiles*",
+            cells={REFORGE: none("It fails in the host, ToDo or not (tiled_diffusion.py:360).")},
+        ),
+        extension(
+            "noise inversion",
+            "the inversion is dense, sampling is not",
+            "noise inversion*",
+            tests=("test_extensions.py::test_noise*",),
+        ),
+        extension("Tiled VAE", TOGETHER, "Tiled VAE"),
+        extension("DemoFusion", TOGETHER, "DemoFusion"),
+        extension("Regional Prompter", TOGETHER, "Regional Prompter*"),
+        extension("AnimateDiff", TOGETHER, "AnimateDiff*"),
+        extension("DeepCache", TOGETHER, "DeepCache*", tests=("test_extensions.py::test_deepcache*",)),
+        extension("Kohya HRFix (Deep Shrink)", TOGETHER, "Kohya HRFix*"),
+        extension("FreeU", TOGETHER, "FreeU*"),
+        extension("SAG", TOGETHER, "SAG"),
+        extension("PAG", TOGETHER, "PAG*"),
+        extension("SEG, S-CFG, T2I-Zero, CFG scheduler", TOGETHER, "SEG*", "S-CFG", "T2I-Zero", "CFG scheduler"),
+        extension("Dynamic Thresholding", TOGETHER, "Dynamic Thresholding"),
+        extension(
+            "Latent Modifier, Mahiro CFG, APG, RescaleCFG",
+            TOGETHER,
+            *("Latent Modifier", "Mahiro CFG", "APG", "guidance limiter", "RescaleCFG"),
+            cells=on(none("The Forge family's own."), *A1111),
+        ),
+        extension(
+            "ADetailer",
+            "its inner picture has ToDo if its list of scripts names `todo_script`",
+            "ADetailer",
+            tests=("test_extensions.py::test_adetailer*",),
+        ),
+        extension(
+            "a1111-sd-webui-lycoris",
+            "it changes no picture beside the LyCORIS that WebUI has built in since 1.5; ToDo acts",
+            tests=("test_neighbours.py::*(a1111-sd-webui-lycoris)]",),
+        ),
+    ),
+    text=EXTENSIONS,
+)

@@ -1,0 +1,94 @@
+"""Tables of the published speed run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from benchmarks.method import DENSE
+from benchmarks.output import markdown
+from benchmarks.speed import capacity
+from benchmarks.speed.methods import CLOSE, LIMIT
+from benchmarks.speed.report import rounds, where
+from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
+from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+@cache
+def published() -> Result:
+    """The published run on a CPU."""
+    return read(RESULTS / "sd1-cpu.json")
+
+
+def speed_table() -> str:
+    """Speed-ups of the published run on a CPU by method and size, in Markdown."""
+    result = published()
+    environment = result.environment
+    head = ["", *(size.label for size in result.sizes)]
+    about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds(result)}"
+    return f"{about}\n\n" + markdown(head, [_speed_row(result, name) for name in result.methods if name != DENSE])
+
+
+def _speed_row(result: Result, method: str) -> list[str]:
+    return [method, *(_speed_cell(size, size.row(method)) for size in result.sizes)]
+
+
+def _speed_cell(size: SizeResult, row: Row | None) -> str:
+    if row is None:
+        return ""
+    speedup, share = size.speedup(row), size.limit_share(row)
+    if row.note or speedup is None:
+        return row.note
+    spread = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low < speedup.high else ""
+    return f"×{speedup.median:.2f}{spread}" + (f" · {share.median:.0%}" if share else "")
+
+
+def share_table() -> str:
+    """Shares of the limit with their spread, of the methods that come close to it."""
+    result = published()
+    rows = [[name, *(_share_cell(size, name) for size in result.sizes)] for name in CLOSE if name != LIMIT]
+    return markdown(["", *(size.label for size in result.sizes)], rows)
+
+
+def _share_cell(size: SizeResult, method: str) -> str:
+    row = size.row(method)
+    share = size.limit_share(row) if row else None
+    return f"{share.median:.3f} ({share.low:.3f}–{share.high:.3f})" if share else ""
+
+
+def growth_table() -> str:
+    """By method, the exponent with which self-attention's time grows with the tokens."""
+    result = published()
+    laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
+    rows = [[name, *(str(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]]
+    return markdown(["", *laws], rows)
+
+
+def split_table() -> str:
+    """Seconds of a call by kind of block, self-attention by level, at the size that the text speaks of."""
+    result = published()
+    size = next(size for size in result.sizes if size.label == "1024×1024")
+    rows = [(row.method, row.split) for row in size.rows if row.split]
+    kinds = [kind for kind in KINDS if kind != SELF_ATTENTION]
+    head = ["", *(f"self-attention, {level}" for level in _LEVELS.values()), *kinds]
+    cells = [
+        [name, *(f"{split.levels[level]:.2f}" for level in _LEVELS), *(f"{split.kinds[kind]:.2f}" for kind in kinds)]
+        for name, split in rows
+    ]
+    return markdown(head, cells)
+
+
+_LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
+
+
+def memory_table(model: str) -> Callable[[], str]:
+    """What makes the table of how large an image fits, for a model."""
+    return lambda: _capacity_table(capacity.read(RESULTS / f"{model}-memory.json"))
+
+
+def _capacity_table(fits: capacity.Fits) -> str:
+    head, groups = capacity.cells(fits)
+    return markdown(head, [row for group in groups for row in group])

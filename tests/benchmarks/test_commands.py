@@ -1,0 +1,228 @@
+"""The benchmarks' command line: it hands over what was asked for, and refuses in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import todo
+from benchmarks.commands import main
+from todo.settings import KNOBS
+
+ROOT = Path(__file__).parents[2]
+FIDELITY = ["fidelity", "--size", "64", "--steps", "2", "--prompt", "a cat", "--compare", "ToDo, f=2"]
+
+
+def refusal(capsys, *arguments: str) -> str:
+    """The message with which arguments are refused."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", ["1000", "768x1000", "0", "x", "512x", "64x64x64", "20480"])
+def test_a_wrong_size_is_refused(capsys, value):
+    assert "not allowed" in refusal(capsys, "speed", "--size", value)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *(("speed", option) for option in ("rounds", "batch", "threads", "steps")),
+        *(("memory", option) for option in ("batch", "gib")),
+        *(("fidelity", option) for option in ("steps", "seeds", "workers", "sharpness", "guidance")),
+        ("study", "workers"),
+        *(("demo", option) for option in ("steps", "seed", "guidance")),
+    ],
+)
+@pytest.mark.parametrize("value", ["-1", "nan", "1e30", "many", ""])
+def test_wrong_numbers_are_refused(capsys, command, option, value):
+    said = refusal(capsys, command, f"--{option}={value}")
+    assert f"argument --{option}: {option}: {value!r} is not allowed; it must be a" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("grid", "7"), ("max_downsample", "3"), ("method", "lanczos"), ("taper", "perhaps")]
+)
+def test_a_wrong_setting_is_refused(capsys, name, value):
+    said = refusal(capsys, "speed", f"--{name.replace('_', '-')}", value)
+    assert f"{name}: '{value}' is not allowed" in said
+    assert KNOBS[name].allowed in said
+
+
+def test_settings_that_contradict_are_refused(capsys):
+    assert "mode: factor, grid" in refusal(capsys, "demo", "--factor", "2", "--grid", "32")
+
+
+def test_published_sizes_cannot_be_chosen(capsys):
+    assert "published: has sizes, methods and" in refusal(capsys, "speed", "--published", "--size", "512")
+
+
+@pytest.mark.parametrize("command", ["speed", "fidelity"])
+def test_an_unknown_method_is_refused(capsys, command):
+    assert "compare: 'tome' is not allowed" in refusal(capsys, command, "--compare", "tome")
+
+
+@pytest.mark.parametrize("command", [["speed"], ["memory"], ["fidelity"], ["study"], ["demo"]])
+def test_a_wrong_folder_is_refused_before_anything_is_made(capsys, tmp_path, command):
+    """A file stands in the folder's place, and a folder in the file's."""
+    (tmp_path / "file").write_text("")
+    for ending in ("json", "png"):
+        (tmp_path / f"taken.{ending}").mkdir()
+    assert "output: " in refusal(capsys, *command, "--output", str(tmp_path / "file" / "below"))
+    assert "cannot be written: Is a directory" in refusal(
+        capsys, *command, "--output", str(tmp_path), "--name", "taken"
+    )
+    assert "name: '../up' is not allowed" in refusal(capsys, *command, "--output", str(tmp_path), "--name", "../up")
+
+
+def test_speed_gets_what_was_asked_for(monkeypatch, tmp_path):
+    from benchmarks.speed import cases, methods, run
+
+    tasks = []
+
+    def measured(task):
+        tasks.append(task)
+        return SimpleNamespace(identical=len(tasks) == 1)
+
+    monkeypatch.setattr(run, "run", measured)
+    asked = ["--model", "sd2", "--size", "512", "1024x768", "--rounds", "5", "--batch", "2", "--device", "cpu"]
+    asked += ["--dtype", "bfloat16", "--threads", "1", "--output", str(tmp_path), "--name", "mine", "--factor", "3"]
+    assert main(["speed", *asked]) == 0
+    wanted = (methods.METHODS["dense"], methods.todo_with(todo.Settings(factor=3)))
+    listed = tuple(cases.Case(size, wanted, 5) for size in ((512, 512), (1024, 768)))
+    made = tasks[0]
+    assert [(case.size, [each.name for each in case.methods], case.rounds) for case in made.cases] == [
+        (case.size, [each.name for each in case.methods], case.rounds) for case in listed
+    ]
+    assert (made.model, made.dtype, made.batch, made.threads) == ("sd2", "bfloat16", 2, 1)
+    assert (made.folder, made.name) == (tmp_path, "mine")
+    # An output that a method changed for good is a failure.
+    assert main(["speed", "--device", "cpu"]) == 1
+
+
+def test_memory_gets_what_was_asked_for(monkeypatch, tmp_path):
+    from benchmarks.speed import capacity
+
+    asked = []
+    monkeypatch.setattr(capacity, "run", lambda *arguments: asked.append(arguments))
+    assert main(["memory", "--gib", "8", "--batch", "2", "--model", "sdxl", "--output", str(tmp_path)]) == 0
+    assert asked == [("sdxl", 2, 8, tmp_path, "memory")]
+
+
+def test_what_would_install_a_missing_package_is_said(tmp_path):
+    code = """
+import sys
+sys.modules[sys.argv[1]] = None
+from benchmarks.commands import main
+sys.exit(main([sys.argv[2], "--output", sys.argv[3]]))
+"""
+    for package, command in (("matplotlib", "speed"), ("ldm", "demo"), ("tqdm", "fidelity")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, package, command, str(tmp_path)],
+            cwd=ROOT, capture_output=True, encoding="utf-8", check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"python -m benchmarks needs the package '{package}")
+        assert line.endswith("`make demo` installs it")
+
+
+# --- ended by a signal, or by a terminal's width: in a process of its own
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not written")
+
+
+def processes_of(session: int) -> list[str]:
+    """The command lines of a session's processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] != "Z":
+                    found.append((entry / "cmdline").read_text())
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed by /proc")
+@pytest.mark.parametrize("to", ["everyone", "parent"])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_a_fidelity_run_and_its_workers(tmp_path, by, to):
+    """In a terminal Ctrl-C reaches every process; a service manager or another program asks the parent alone."""
+    running = start(*FIDELITY, "--seeds", "4000", "--workers", "2", "--output", str(tmp_path))
+    wait_for(tmp_path / "fidelity.json")
+    (os.killpg if to == "everyone" else os.kill)(running.pid, by)
+    _, said = running.communicate(timeout=30)
+    for _ in range(50):
+        if not (left := processes_of(running.pid)):
+            break
+        time.sleep(0.1)
+    assert left == []
+    assert "Traceback" not in said
+    if by is not signal.SIGKILL:
+        assert running.returncode == 130
+        last = said.strip().splitlines()[-1]
+        assert last.startswith(f"Interrupted: {tmp_path / 'fidelity.json'} has ")
+        assert last.endswith(" of 4000 seeds.")
+
+
+def test_a_long_operation_does_not_hold_up_the_end(tmp_path):
+    """Python's own handler would wait for it. The signal is repeated, as by a user who loses patience."""
+    code = """
+import os, signal, sys, threading, time
+from benchmarks import interrupt
+
+def block():
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    import torch
+    a = torch.rand(6000, 6000, dtype=torch.float64)
+    for _ in range(4):
+        torch.linalg.matrix_exp(a)
+    return 0
+
+interrupt.kept.text = "all of it was kept"
+sys.exit(interrupt.run(block))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr == "\nInterrupted: all of it was kept.\n"
+
+
+@pytest.mark.parametrize("columns", ["60", "200"])
+def test_tables_fit_the_terminal(tmp_path, columns):
+    running = start(*FIDELITY, "--seeds", "2", "--output", str(tmp_path), COLUMNS=columns, NO_COLOR="1")
+    said, progress = running.communicate(timeout=120)
+    assert running.returncode == 0
+    table = said.split("keys count\n")[1].split("\n\n/")[0]
+    assert max(map(len, table.splitlines())) <= int(columns)
+    assert ("────" in table) == (columns == "200")
+    assert "\x1b[" not in said + progress

@@ -1,0 +1,45 @@
+"""Similarity of images, against scikit-image's own measures and by what blurring does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data, metrics, util
+
+from benchmarks import similarity
+
+
+@pytest.fixture(scope="module")
+def image():
+    return util.img_as_float64(data.astronaut())[100:228, 150:278]
+
+
+@pytest.fixture(scope="module")
+def noisy(image):
+    noise = np.random.default_rng(0).normal(scale=0.05, size=image.shape)
+    return np.clip(image + noise, 0, 1)
+
+
+def test_psnr_is_scikit_images(image, noisy):
+    assert similarity.psnr(noisy, image) == pytest.approx(metrics.peak_signal_noise_ratio(image, noisy))
+
+
+def test_equal_images_have_a_finite_psnr(image):
+    assert similarity.psnr(image, image) == pytest.approx(100)
+
+
+def test_ssim_is_one_for_equal_images_and_falls_with_noise(image, noisy):
+    assert similarity.ssim(image, image) == pytest.approx(1)
+    assert 0 < similarity.ssim(noisy, image) < 0.95
+
+
+def test_detail_falls_with_blur_and_rises_with_noise(image, noisy):
+    blurred = gaussian_filter(image, (1, 1, 0))
+    assert similarity.detail(image, image) == pytest.approx(1)
+    assert similarity.detail(blurred, image) < 0.5
+    assert similarity.detail(noisy, image) > 1.1
+
+
+def test_detail_does_not_see_brightness(image):
+    assert similarity.detail(image * 0.9 + 0.1, image) == pytest.approx(0.81)

@@ -1,0 +1,310 @@
+"""A speed run on a narrow UNet: what it counts, writes and promises. How long anything takes is not tested."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.interrupt import kept
+from benchmarks.method import Method
+from benchmarks.speed import cases, methods, report, results, rounds, run
+from benchmarks.speed.methods import METHODS, todo_with
+from benchmarks.speed.models import build_unet
+from benchmarks.speed.results import ALL_LEVELS, FINEST, Counted, SizeResult
+from benchmarks.speed.split import KINDS
+from todo import Settings, SettingsError, patched, plan
+
+WIDTH = 32
+ROUNDS = 2
+SIZES = [(256, 128), (128, 128)]
+MANUAL = Settings(mode="manual", factor=3, deep_factor=2, max_downsample=2, method="area")
+AUTO = Settings(grid=16, max_downsample=1)
+MEASURED = [METHODS["dense"], todo_with(AUTO), todo_with(MANUAL), METHODS["limit"]]
+
+
+def task(sizes=SIZES, measured=MEASURED, rounds=ROUNDS, **rest) -> cases.Task:
+    listed = tuple(cases.Case(size, tuple(measured), rounds) for size in sizes)
+    return cases.Task("sd1", "cpu", "float32", listed, **rest)
+
+
+def measured(unet, task) -> SizeResult:
+    """The last result of a task of one size."""
+    *_, last = rounds.measure(unet, task)
+    return last
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return build_unet("sd1", torch.device("cpu"), torch.float32, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A whole run: the result, its folder."""
+    folder = tmp_path_factory.mktemp("speed") / "made" / "here"
+    return run.run(task(folder=folder), WIDTH), folder
+
+
+def test_every_method_is_measured_at_every_size(ran):
+    result, _ = ran
+    assert [(size.width, size.height) for size in result.sizes] == SIZES
+    for size in result.sizes:
+        assert [row.method for row in size.rows] == [method.name for method in MEASURED]
+        assert all(len(row.seconds) == ROUNDS and min(row.seconds) > 0 for row in size.rows)
+        assert all(row.peak_bytes > 0 for row in size.rows)
+    assert not result.interrupted
+    assert result.identical
+
+
+def test_tokens_are_what_the_patch_counted(ran):
+    """Five blocks a level, once a round; levels as SD1.5 has them."""
+    large, small = ran[0].sizes
+    assert large.rows[1].counted == (Counted(1, (16, 32), 512, 8 * 16, 5 * ROUNDS, 5 * ROUNDS),)
+    assert large.rows[2].counted == (
+        Counted(1, (16, 32), 512, 6 * 11, 5 * ROUNDS, 5 * ROUNDS),
+        Counted(2, (8, 16), 128, 4 * 8, 5 * ROUNDS, 5 * ROUNDS),
+    )
+    assert small.rows[1].counted == (Counted(1, (16, 16), 256, 256, 5 * ROUNDS, 0),)
+    assert small.rows[1].note == plan(128, 128, AUTO).note != ""
+
+
+def test_a_split_adds_up_to_the_call(ran):
+    for size in ran[0].sizes:
+        for row in size.rows:
+            assert set(row.split.kinds) == set(KINDS)
+            assert all(seconds > 0 for seconds in row.split.kinds.values())
+            assert row.split.total <= row.seconds[0]  # whose clock runs around the call
+            assert set(row.split.levels) == {"1", "2", "4", "middle"}
+            assert sum(row.split.levels.values()) == pytest.approx(row.split.kinds["self-attention"])
+
+
+def test_ratios_are_taken_round_by_round(ran):
+    for size in ran[0].sizes:
+        dense, row, limit = size.rows[0], size.rows[1], size.rows[-1]
+        for found, above in ((size.speedup(row), dense), (size.limit_share(row), limit)):
+            ratios = [a / b for a, b in zip(above.seconds, row.seconds, strict=True)]
+            assert found.median == pytest.approx(statistics.median(ratios))
+            assert (found.low, found.high) == pytest.approx((min(ratios), max(ratios)))
+        assert size.speedup(dense) is None
+        assert size.limit_share(limit) is None
+
+
+def test_methods_close_to_the_limit_are_timed_in_further_rounds(unet):
+    listed = tuple(METHODS[name] for name in ("dense", methods.GRID_32, "tomesd 0.5", "limit"))
+    case = cases.Case(SIZES[1], listed, 1, further=2)
+    size = measured(unet, cases.Task("sd1", "cpu", "float32", (case,)))
+    assert [len(row.seconds) for row in size.rows] == [1, 3, 1, 3]
+    assert all(seconds for row in size.rows for seconds in row.seconds)
+    dense, close, _, limit = size.rows
+    assert size.speedup(close).low == size.speedup(close).high == dense.seconds[0] / close.seconds[0]
+    shares = [least / own for least, own in zip(limit.seconds, close.seconds, strict=True)]
+    assert size.limit_share(close).median == statistics.median(shares)
+    assert size.rounds == (1, 3)
+
+
+def test_json_is_read_back(ran):
+    result, folder = ran
+    assert results.read(folder / "speed.json") == result
+    written = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
+    row = written["sizes"][0]["rows"][1]
+    assert row["settings"] == AUTO.to_dict()
+    assert row["speedup"]["median"] == pytest.approx(result.sizes[0].speedup(result.sizes[0].rows[1]).median)
+    assert written["environment"]["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_goes_on_with_an_earlier_ones_sizes(ran):
+    result, _ = ran
+    begun = replace(result, sizes=(), interrupted=True)
+    continued = begun.continuing(result)
+    assert continued.sizes == result.sizes
+    again = replace(result.sizes[1], identical=None)
+    assert continued.including(again).sizes == (result.sizes[0], again)
+    assert begun.including(again).sizes == (again,)
+    elsewhere = replace(result.environment, machine="another")
+    for other in (replace(result, batch=2), replace(result, steps=20), replace(result, environment=elsewhere)):
+        with pytest.raises(SettingsError, match="another model, batch, machine or version"):
+            begun.continuing(other)
+    yesterday = replace(result, environment=replace(result.environment, date="2001-01-01"))
+    assert begun.continuing(yesterday).sizes == result.sizes
+
+
+def test_table_shows_each_row(ran):
+    result, _ = ran
+    lines = report.table(result).splitlines()
+    shown = [line for line in lines if line.startswith(("256×128", "128×128"))]
+    assert len(shown) == len(SIZES) * len(MEASURED)
+    assert f"Rounds: {ROUNDS} at 256×128, {ROUNDS} at 128×128." in report.table(result)
+    few = replace(result.sizes[1].rows[0], seconds=result.sizes[1].rows[0].seconds[:1])
+    uneven = replace(result.sizes[1], rows=(few, *result.sizes[1].rows[1:]))
+    assert report.rounds(result.including(uneven)) == f"{ROUNDS} at 256×128, 1–{ROUNDS} at 128×128"
+    assert "512 → 128" in shown[1]
+    assert f"{result.sizes[0].speedup(result.sizes[0].rows[1]).median:.2f}×" in shown[1]
+    assert "no effect at this size" in shown[5]
+
+
+def test_a_plot_is_written(ran):
+    with Image.open(ran[1] / "speed.png") as image:
+        image.verify()
+        assert image.format == "PNG"
+        assert min(image.size) > 500
+
+
+def test_one_size_is_drawn_too(tmp_path):
+    run.run(task(SIZES[1:], MEASURED[:2], 1, folder=tmp_path), WIDTH)
+    with Image.open(tmp_path / "speed.png") as image:
+        assert min(image.size) > 300
+
+
+def test_whole_sampling_loops_turn_the_phase(tmp_path):
+    result = run.run(task(SIZES[:1], MEASURED[:2], 1, steps=3, folder=tmp_path), WIDTH)
+    row = result.sizes[0].rows[1]
+    assert row.counted[0].calls == 5 * 3
+    assert result.identical is None
+    # The split is one call's.
+    assert row.split.total <= row.seconds[0] / 3
+
+
+def test_removal_is_checked(unet):
+    class Trace:
+        """A method that leaves something behind."""
+
+        def __init__(self, unet):
+            self.unet = unet
+
+        def __enter__(self):
+            return None
+
+        def __exit__(self, *error):
+            with torch.no_grad():
+                self.unet.out[-1].bias.add_(1)
+
+    with torch.no_grad():
+        bias = unet.out[-1].bias.clone()
+    leaving = Method("leaving a trace", lambda unet, latent: Trace(unet))
+    size = measured(unet, task(SIZES[1:], [METHODS["dense"], leaving], 2))
+    assert size.identical is False
+    with torch.no_grad():
+        unet.out[-1].bias.copy_(bias)
+
+
+def test_a_patch_without_effect_is_an_error(unet):
+    promised = Settings(mode="manual")
+    idle = Method("idle", lambda unet, latent: patched(unet, Settings(start=1, end=1)), "", lambda _: promised)
+    with pytest.raises(RuntimeError, match=r"nothing was downsampled: .*outside the step window"):
+        measured(unet, task(SIZES[1:], [METHODS["dense"], idle], 1))
+
+
+def test_the_step_window_and_taper_are_met_at_their_beginning(unet):
+    settings = Settings(grid=16, start=0.55, end=0.6, taper=True)
+    size = measured(unet, task([(256, 256)], [METHODS["dense"], todo_with(settings)], 1))
+    assert size.rows[1].counted[0].kept == 16 * 16
+
+
+def test_memory_that_does_not_suffice_is_a_result(tmp_path):
+    """A real allocation of more than there is; on the shadow it costs nothing, so that its peak is known."""
+    huge = 2**60
+
+    @contextmanager
+    def greedy(unet, latent):
+        def allocate(*_):
+            torch.empty(huge, dtype=torch.uint8)
+
+        handle = unet.register_forward_pre_hook(allocate)
+        try:
+            yield None
+        finally:
+            handle.remove()
+
+    measured = [METHODS["dense"], Method("greedy", greedy, "asks for more than there is"), METHODS["limit"]]
+    result = run.run(task(SIZES[1:], measured, 2, folder=tmp_path), WIDTH)
+    (size,) = result.sizes
+    assert [row.note for row in size.rows] == ["", results.OUT_OF_MEMORY, ""]
+    assert [None in row.seconds for row in size.rows] == [False, True, False]
+    assert size.rows[1].peak_bytes == huge
+    assert size.speedup(size.rows[1]) is None
+    assert size.identical
+    assert results.read(tmp_path / "speed.json") == result
+    assert "out of memory" in report.table(result)
+
+
+def test_any_other_error_ends_the_run(unet):
+    @contextmanager
+    def failing(unet, latent):
+        raise RuntimeError("shapes do not fit")
+        yield None
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        measured(unet, task(SIZES[1:], [METHODS["dense"], Method("failing", failing)]))
+
+
+def stop_at(number: int, monkeypatch) -> None:
+    """Interrupts the call of that number, counted from 1; the first call of all sets things up."""
+    calls = []
+    original = rounds.call
+
+    def call(unet, given):
+        calls.append(given)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return original(unet, given)
+
+    monkeypatch.setattr(rounds, "call", call)
+
+
+def test_earlier_sizes_stay_until_they_are_measured_anew(monkeypatch, tmp_path):
+    small = task(SIZES[1:], MEASURED[:2], 1, folder=tmp_path, add=True)
+    first = run.run(small, WIDTH)
+    with monkeypatch.context() as patching:
+        stop_at(1, patching)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(small, WIDTH)
+    assert results.read(tmp_path / "speed.json").sizes == first.sizes
+    second = run.run(task(SIZES[:1], MEASURED[:3], 1, folder=tmp_path, add=True), WIDTH)
+    assert second.sizes[0] == first.sizes[0]
+    assert [size.label for size in second.sizes] == ["128×128", "256×128"]
+    assert list(second.methods) == [method.name for method in MEASURED[:3]]
+    third = run.run(small, WIDTH)
+    assert third.sizes[0] != first.sizes[0]
+    assert third.sizes[1] == second.sizes[1]
+    assert results.read(tmp_path / "speed.json") == third
+
+
+def test_nothing_is_written_where_nothing_was_measured(monkeypatch, tmp_path):
+    stop_at(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(task(folder=tmp_path), WIDTH)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_has_written_what_it_had(monkeypatch, tmp_path):
+    """Whatever ends it: the first size is complete, of the second dense was measured and one method."""
+    monkeypatch.setattr(kept, "text", "nothing was written")
+    stop_at(1 + len(MEASURED) + 3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(task(rounds=1, folder=tmp_path), WIDTH)
+    result = results.read(tmp_path / "speed.json")
+    assert result.interrupted
+    first, second = result.sizes
+    assert [row.seconds[0] is not None for row in first.rows] == [True] * len(MEASURED)
+    assert [row.seconds[0] is not None for row in second.rows] == [True, True, False, False]
+    assert (first.complete, second.complete, result.complete) == (True, False, 1)
+    assert kept.text.startswith(f"{tmp_path / 'speed.json'} has 1 complete sizes")
+
+
+def test_growth_is_found_by_method_and_level(ran):
+    for level in (FINEST, ALL_LEVELS):
+        assert list(ran[0].growth(level)) == [method.name for method in MEASURED]
+
+
+def test_published_results_can_be_read():
+    folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    result = results.read(folder / "sd1-cpu.json")
+    assert result.identical
+    assert set(result.methods) <= set(methods.METHODS)
