@@ -1,11 +1,12 @@
-"""One self-attention block under ToDo: its hooks, what passes between them, and its tally.
+"""The hooks on one self-attention block, the state that they share, and the count of its calls.
 
-What each hook tells:
+Each hook has one task:
 
-- the spatial transformer's: the token grid (h, w), exact for any size;
-- attn1's: whether a mask is given, whose length would no longer fit;
-- to_q's: the batch of the queries, which tiling neighbours change, and that a new attention call begins;
-- to_k's: decides, downsamples and counts; to_v's: follows what to_k's decided.
+- on the spatial transformer: reads the token grid (h, w), which is exact for any image size.
+- on attn1: detects an attention mask, whose length would no longer match the keys.
+- on to_q: marks the start of an attention call and reads the batch size of the queries, which tiling changes.
+- on to_k: decides whether to downsample, downsamples and counts.
+- on to_v: does what the hook on to_k decided.
 """
 
 from __future__ import annotations
@@ -21,38 +22,47 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.downsample import downsample, kept_tokens
-from todo.schedule import Moment, factor_at, phase_step
-from todo.settings import Settings
-from todo.unet import SelfAttention
+from .downsample import downsample, kept_tokens
+from .schedule import Moment, factor_at, phase_step
+from .settings import Settings
+from .unet import SelfAttention
 
-# Reasons complete a sentence such as 'left whole …'.
+# Each reason completes a sentence such as 'left whole …'.
 MASK = "with an attention mask"
-NO_GRID = "without a 2-D grid"
-NO_QUERY = "without queries before the keys"
-OTHER_BATCH = "with keys and queries of different batch (tiled by a neighbour)"
-OTHER_TOKENS = "with tokens that are no whole multiple of the grid (tiled or merged by a neighbour)"
+NO_GRID = "without a known token grid"
+NO_QUERY = "with keys computed before the queries"
+OTHER_BATCH = "with different batch sizes of keys and queries (tiled by HyperTile or another extension)"
+OTHER_TOKENS = (
+    "with a token count that is not a multiple of the grid (tiled or merged by HyperTile, token merging or another "
+    "extension)"
+)
 NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
-REPLACED = "with projections replaced by a neighbour, which may count on every token"
-BYPASSED = "with the key projection bypassed (fused or replaced by a neighbour)"
+REPLACED = "with projections replaced by another extension, which may need every token"
+BYPASSED = "with the key projection bypassed (fused, or replaced by another extension)"
 
 
 def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that torch.compile calls as it is; traced, its counting would be compiled anew from step to step.
+    """Excludes a hook from tracing by torch.compile.
 
-    The compiler takes a second to import, and without it nothing is compiled yet.
+    If the hook were traced, its changing counters would force a recompilation at every step.
     """
+    # Importing the compiler takes a second. If nobody has imported it, nothing is compiled yet.
     dynamo: Any = sys.modules.get("torch._dynamo")
     return dynamo.disable(hook) if dynamo else hook
 
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What happened in one self-attention block at one grid.
+    """What happened in one self-attention block at one grid size.
 
-    `level` is the block's resolution, 1 for the model's finest self-attention. `tokens` and `kept` are keys per
-    grid before and after (the fewest, where a taper changed them); `grid` is (h, w), None where the block was not
-    called. `calls` counts the block's calls, `skips` those of them that were left whole, by reason.
+    Attributes:
+        name: path of the block within its UNet; for a ControlNet it begins with 'controlnet.' and a number.
+        level: 1 for the model's finest self-attention level, 2 for the level at half that size, and so on.
+        grid: the token grid (h, w); None if the block was not called.
+        tokens: keys per grid before downsampling.
+        kept: keys per grid after downsampling; the smallest number if a taper changed it.
+        calls: number of attention calls.
+        skips: how many of these calls were left whole, by reason.
     """
 
     name: str
@@ -65,22 +75,25 @@ class BlockReport:
 
     @property
     def downsampled(self) -> int:
-        """How many calls were downsampled."""
+        """The number of calls that were downsampled."""
         return self.calls - sum(self.skips.values())
 
 
 def skips(rows: Iterable[BlockReport]) -> Counter[str]:
-    """Calls left whole, by reason."""
-    found: Counter[str] = Counter()
+    """The number of calls that were left whole, by reason, over all `rows`."""
+    total: Counter[str] = Counter()
     for row in rows:
-        found.update(row.skips)
-    return found
+        total.update(row.skips)
+    return total
 
 
 def _is_replaced(projection: nn.Module) -> bool:
-    """Whether a neighbour put a forward of its own on this very module, as ControlNet-LLLite does on A1111 to add
-    something to each token. Taking it off again, it leaves the module's own method there; and what accelerate and
-    diffusers put there only moves weights or casts them."""
+    """Whether another extension has replaced the forward of this module instance.
+
+    ControlNet-LLLite does so on A1111, to add something to each token. When it removes itself, it assigns the module's
+    own method to the instance, which does not count. Nor do the forwards of accelerate and diffusers, which only move
+    or cast weights.
+    """
     forward = vars(projection).get("forward")
     own = forward is None or getattr(forward, "__self__", None) is projection
     return not own and not any(hasattr(projection, mark) for mark in ("_hf_hook", "_diffusers_hook"))
@@ -95,7 +108,7 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Keys:
-    """What the keys of the present attention call are made from: before, after, and by which factor."""
+    """The input of the key projection in the current attention call, before and after downsampling by `factor`."""
 
     whole: Tensor
     kept: Tensor
@@ -103,9 +116,12 @@ class _Keys:
 
 
 class Block:
-    """One self-attention block: the state between its hooks, and its tally by grid.
+    """One self-attention block: the state that its hooks share, and its call counts by grid.
 
-    `settings` say what to do, `moment` tells where sampling stands.
+    Args:
+        where: the block.
+        settings: how to downsample.
+        moment: returns the current point of sampling.
     """
 
     def __init__(self, where: SelfAttention, settings: Settings, moment: Callable[[], Moment]):
@@ -116,13 +132,13 @@ class Block:
         self.masked = False
         self.query_batch: int | None = None
         self.keys: _Keys | None = None
-        self.passages = 0
+        self.transformer_calls = 0
         self.tallies: dict[tuple[int, int] | None, _Tally] = {}
         names = list(inspect.signature(where.attention.forward).parameters)
         self.mask_position = next((names.index(name) for name in ("mask", "attention_mask") if name in names), None)
 
     def hooks(self) -> Iterator[RemovableHandle]:
-        """Registers the hooks; a handle of each takes it off."""
+        """Registers the hooks and yields a handle to remove each."""
         attention: Any = self.where.attention
         yield self.where.transformer.register_forward_pre_hook(untraced(self.on_transformer), with_kwargs=True)
         yield attention.register_forward_pre_hook(untraced(self.on_attention), with_kwargs=True)
@@ -131,10 +147,10 @@ class Block:
         yield attention.to_v.register_forward_pre_hook(untraced(self.on_value))
 
     def on_transformer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        image: Any = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))
-        is_image = isinstance(image, Tensor) and image.ndim == 4
-        self.grid = (image.shape[-2], image.shape[-1]) if is_image else None
-        self.passages += 1
+        features: Any = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))
+        is_map = isinstance(features, Tensor) and features.ndim == 4
+        self.grid = (features.shape[-2], features.shape[-1]) if is_map else None
+        self.transformer_calls += 1
 
     def on_attention(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("mask", kwargs.get("attention_mask"))
@@ -149,13 +165,13 @@ class Block:
         tokens: Any = args[0] if args else None
         tally = self.tallies.setdefault(self.grid, _Tally())
         tally.calls += 1
-        factor, reason = 1.0, self._misfit(tokens)
+        factor, reason = 1.0, self._obstacle(tokens)
         if not reason and self.grid is not None:
             factor, reason = factor_at(self.settings, self.where.resolution, self.grid, self.moment())
         if reason:
             tally.skips[reason] += 1
             return None
-        assert self.grid is not None  # else it would not have fitted
+        assert self.grid is not None  # an unknown grid is an obstacle
         self.keys = _Keys(tokens, self._downsample(tokens, factor), factor)
         tally.kept = min(tally.kept or math.inf, kept_tokens(self.grid, factor))
         return (self.keys.kept, *args[1:])
@@ -164,24 +180,24 @@ class Block:
         tokens: Any = args[0] if args else None
         keys = self.keys
         self._begin(None)
-        # Values alone, as perturbed attention asks for them, stay whole.
+        # Perturbed attention computes values without keys. These stay whole.
         if keys is None:
             return None
         if tokens is keys.whole:
             return (keys.kept, *args[1:])
-        # A hypernetwork gives keys and values inputs of their own, of one shape.
+        # A hypernetwork makes separate inputs of the same shape for keys and values.
         if isinstance(tokens, Tensor) and tokens.shape[:2] == keys.whole.shape[:2]:
             return (self._downsample(tokens, keys.factor), *args[1:])
         return None
 
     def forget(self) -> None:
-        """Lets go of the tokens of a call that was broken off."""
+        """Releases the tokens of a call that was interrupted."""
         self._begin(None)
 
     def report(self) -> list[BlockReport]:
-        """One row for each grid that the block saw; one without a grid if it saw none."""
+        """One row for each grid size that occurred; a single row without a grid if the block was not called."""
         rows: list[BlockReport] = []
-        bypassed = self.passages - sum(tally.calls for tally in self.tallies.values())
+        bypassed = self.transformer_calls - sum(tally.calls for tally in self.tallies.values())
         for grid, tally in self.tallies.items() or [(None, _Tally())]:
             skips, calls = dict(tally.skips), tally.calls
             if bypassed > 0 and not rows:
@@ -193,12 +209,12 @@ class Block:
         return rows
 
     def _begin(self, query_batch: int | None) -> None:
-        """A new attention call: nothing is known of its keys yet."""
+        """Starts a new attention call, or ends one if `query_batch` is None."""
         self.query_batch = query_batch
         self.keys = None
 
-    def _misfit(self, tokens: Any) -> str:
-        """Why keys from `tokens` must be left whole, whatever the settings; '' if they need not."""
+    def _obstacle(self, tokens: Any) -> str:
+        """Why `tokens` cannot be downsampled, whatever the settings; '' if they can."""
         if not isinstance(tokens, Tensor) or tokens.ndim != 3:
             return NOT_TOKENS
         if self.query_batch is None:

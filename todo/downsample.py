@@ -1,6 +1,6 @@
-"""The operation on one token grid: which tokens are kept, and how they are made.
+"""Downsampling of one token grid: which tokens are kept, and how they are made.
 
-A token grid is a batch of h·w tokens in raster order, as a UNet's spatial transformer lays them out.
+A token grid is a batch of h·w tokens in raster order, as the spatial transformers of a UNet lay them out.
 """
 
 from __future__ import annotations
@@ -15,71 +15,84 @@ from torch import Tensor
 from torch.nn import functional
 
 GATHERS = ("nearest", "nearest-exact")
-"""The methods that pick tokens; the others blend them."""
-
+"""The methods that select tokens. The other methods blend them."""
 
 _SPREAD = 256
+"""How many offsets of a large cell are spread evenly. No sampler takes more steps, and spreading costs time."""
 
 
 def kept_size(side: int, factor: float) -> int:
-    """How many rows (or columns) of `side` are kept at `factor`: ⌈side / factor⌉."""
+    """How many of `side` rows (or columns) are kept at `factor`: ⌈side / factor⌉."""
     return math.ceil(side / factor)
 
 
 def kept_tokens(grid: tuple[int, int], factor: float) -> int:
-    """How many tokens of a `grid` (h, w) are kept at `factor`."""
+    """How many tokens of a `grid` (h, w) are kept at `factor`: ⌈h / factor⌉ · ⌈w / factor⌉."""
     return math.prod(kept_size(side, factor) for side in grid)
 
 
 def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int | None = None) -> Tensor:
-    """Keys' or values' inputs on a coarser grid.
+    """Downsamples the inputs of the key or value projection to a coarser grid.
 
     Args:
-        tokens: (batch, m·h·w, channels): one or more whole grids of `grid` = (h, w), one after the other. Each is
-            downsampled by itself.
-        factor: ratio per side, at least 1, fractions allowed.
+        tokens: (batch, m·h·w, channels): one or more whole grids of `grid` = (h, w), one after the other. Each grid
+            is downsampled separately.
+        factor: ratio per side, at least 1. Fractions are allowed.
         method: 'nearest', 'nearest-exact', 'bilinear' or 'area'.
-        step: turns the phase of the methods that pick tokens; None is the fixed grid of the paper.
+        step: sampling step. The methods that select tokens use a different pattern at each step. None means the fixed
+            grid of the paper.
 
     Returns:
         (batch, m·⌈h/factor⌉·⌈w/factor⌉, channels).
 
-    Source: paper section 3 (nearest, fixed phase).
+    Source: paper section 3, for method 'nearest' without a step.
     """
     h, w = grid
-    chunks = tokens.shape[1] // (h * w)
+    grids = tokens.shape[1] // (h * w)
     planes = tokens.reshape(-1, h * w, tokens.shape[2])
     if method in GATHERS:
         phase = None if step is None else step % math.ceil(factor) ** 2
         planes = planes.index_select(1, _indices(grid, factor, method, phase, planes.device))
     else:
         planes = _blend(planes, grid, factor, method)
-    return planes.reshape(tokens.shape[0], chunks * planes.shape[1], tokens.shape[2])
+    return planes.reshape(tokens.shape[0], grids * planes.shape[1], tokens.shape[2])
 
 
-def picked(grid: tuple[int, int], factor: float, method: str, phase: int | None = None) -> Tensor:
-    """The tokens kept of a `grid` (h, w), one of each cell: raster indices, (⌈h/factor⌉, ⌈w/factor⌉), on the CPU.
+def kept_indices(grid: tuple[int, int], factor: float, method: str, phase: int | None = None) -> Tensor:
+    """The pattern of kept tokens: the raster index of one token in each cell of the grid.
 
-    A cell begins at a row and a column ⌊i·factor⌋. Nearest picks its first token, nearest-exact the one at its
-    centre, ⌊(i + ½)·factor⌋ as far as that lies in the cell. A `phase` moves the pick on within the cell, as `moved`
-    says, wrapping around at the cell's end.
+    Cell (i, j) begins at row ⌊i·factor⌋ and column ⌊j·factor⌋. 'nearest' keeps the first token of the cell;
+    'nearest-exact' keeps the token at its centre, ⌊(i + ½)·factor⌋, as long as that lies within the cell. A phase
+    shifts this position by the cell's offset (see `offsets`) and wraps it around at the end of the cell.
+
+    Args:
+        grid: (h, w).
+        factor: ratio per side, at least 1.
+        method: 'nearest' or 'nearest-exact'.
+        phase: index into `phase_order(⌈factor⌉)`. None means no offset, the fixed grid of the paper.
+
+    Returns:
+        int64 tensor (⌈h/factor⌉, ⌈w/factor⌉) on the CPU.
     """
     rows, columns = _cells(grid[0], factor, method), _cells(grid[1], factor, method)
     down = across = torch.zeros((), dtype=torch.int64, device="cpu")
     if phase is not None:
         cell = math.ceil(factor)
-        down, across = (by % cell for by in moved(cell, phase, len(rows.start), len(columns.start)))
-    row = rows.start[:, None] + (rows.pick[:, None] + down) % rows.size[:, None]
-    column = columns.start + (columns.pick + across) % columns.size
+        down, across = (offset % cell for offset in offsets(cell, phase, len(rows.start), len(columns.start)))
+    row = rows.start[:, None] + (rows.kept[:, None] + down) % rows.size[:, None]
+    column = columns.start + (columns.kept + across) % columns.size
     return row * grid[1] + column
 
 
-def moved(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """How far the picks of `rows` × `columns` cells are moved on in a phase, down and across.
+def offsets(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """The offset of the kept token in each of `rows` × `columns` cells, in tokens down and across, modulo `cell`.
 
-    By that phase's position in a square of side `cell`, and by one further down for each cell to the left, one
-    further across for each cell above: neighbours pick different positions, so that what is kept at a time lies
-    less in lines than a grid does.
+    Every cell starts from the phase's offset in `phase_order`. Each cell further to the right adds one row, and each
+    cell further down adds one column. Neighbouring cells therefore keep tokens at different offsets, and a single step
+    covers more rows and columns than a regular grid would.
+
+    Returns:
+        Tensors down (columns,) and across (rows, 1), which broadcast to (rows, columns).
     """
     down, across = phase_order(cell)[phase]
     return down + torch.arange(columns, device="cpu"), across + torch.arange(rows, device="cpu")[:, None]
@@ -87,11 +100,12 @@ def moved(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tenso
 
 @lru_cache(maxsize=64)
 def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
-    """All positions (row, column) of a square cell, spread so that any few in a row lie far apart.
+    """All offsets (row, column) within a square cell, in the order in which the phases use them.
 
-    Begins at (0, 0). Each next position is the one farthest from all before it on the torus that the repeated
-    cells form; at 2 that gives (0, 0), (1, 1), (0, 1), (1, 0). Of a large cell only as many are spread as a sampler
-    has steps.
+    Consecutive offsets are far apart, so that a few successive steps cover the cell evenly. The order begins at (0, 0).
+    Each next offset is the one farthest from all previous ones, with distances measured on the torus that the repeated
+    cells form. For a cell of 2 this gives (0, 0), (1, 1), (0, 1), (1, 0). Beyond the first 256 offsets the rest follows
+    in raster order.
     """
     axis = torch.arange(cell, dtype=torch.float32, device="cpu")
     row, column = (plane.flatten() for plane in torch.meshgrid(axis, axis, indexing="ij"))
@@ -105,7 +119,7 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
     while len(order) < min(cell * cell, _SPREAD):
         nearest[order[-1]] = -1.0
         farthest = nearest == nearest.max()
-        # Among equally far ones, the one farthest from all taken so far as a whole; then raster order.
+        # On a tie, take the offset with the largest total distance from all previous ones, then raster order.
         index = int(torch.where(farthest, total, -1.0).argmax())
         order.append(index)
         nearest, total = torch.minimum(nearest, distance(index)), total + distance(index)
@@ -114,22 +128,25 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
 
 
 def release() -> None:
-    """Lets go of what is kept on devices between calls."""
+    """Frees the index tensors that are cached on devices between calls."""
     _indices.cache_clear()
 
 
 def _blend(planes: Tensor, grid: tuple[int, int], factor: float, method: str) -> Tensor:
     size = (kept_size(grid[0], factor), kept_size(grid[1], factor))
-    image = rearrange(planes, "b (h w) c -> b c h w", h=grid[0])
-    return rearrange(functional.interpolate(image, size=size, mode=method), "b c h w -> b (h w) c")
+    maps = rearrange(planes, "b (h w) c -> b c h w", h=grid[0])
+    return rearrange(functional.interpolate(maps, size=size, mode=method), "b c h w -> b (h w) c")
 
 
 class _Cells(NamedTuple):
-    """The cells along one side: where each begins, how long it is, and which of its lines the method picks."""
+    """The cells along one side: the first row of each, its number of rows, and which of them is kept without offset.
+
+    The same holds for columns.
+    """
 
     start: Tensor
     size: Tensor
-    pick: Tensor
+    kept: Tensor
 
 
 def _cells(side: int, factor: float, method: str) -> _Cells:
@@ -138,17 +155,17 @@ def _cells(side: int, factor: float, method: str) -> _Cells:
     end = torch.cat([start[1:], torch.full((1,), side, device="cpu")])
     size = (end - start).clamp(min=1)
     centre = ((number + 0.5) * factor).long() - start
-    pick = torch.minimum(centre, size - 1) if method == "nearest-exact" else torch.zeros_like(start)
-    return _Cells(start, size, pick)
+    kept = torch.minimum(centre, size - 1) if method == "nearest-exact" else torch.zeros_like(start)
+    return _Cells(start, size, kept)
 
 
 @lru_cache(maxsize=512)
 def _indices(grid: tuple[int, int], factor: float, method: str, phase: int | None, device: torch.device) -> Tensor:
-    """`picked` in one row, kept on the device, so that only a phase's first step copies it there."""
-    # A tensor made under inference_mode could not be used in training later.
+    """`kept_indices`, flat and cached on the device, so that only the first step of a phase copies them there."""
+    # A tensor made under inference_mode could not be used for training later.
     with torch.inference_mode(False):
-        index = picked(grid, factor, method, phase).flatten()
+        index = kept_indices(grid, factor, method, phase).flatten()
         if device.type == "cuda":
-            # Unpinned, the copy would wait for all that the device has to do.
+            # A copy from unpinned memory would wait until the device has finished all its queued work.
             return index.pin_memory().to(device, non_blocking=True)
         return index.to(device)

@@ -1,7 +1,7 @@
-"""The published UNet layouts, and the work of one call of them.
+"""The published UNet layouts, and how much work one call of each takes.
 
-Work is counted in multiply-accumulates for one picture. Normalisation, activation and softmax are left out: they
-are below one percent.
+Work is counted in multiply-accumulates for one image. Normalisation, activations and softmax are not counted: they are
+less than one percent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ _LATENT_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Family:
-    """A UNet's layout: channels of its first level, multipliers and transformer depths by level (0: no attention),
-    the middle block's depth, width of the text conditioning and residual blocks per level."""
+    """The layout of a UNet.
+
+    Attributes:
+        channels: channels of the first level.
+        multipliers: channels of each level, as a multiple of `channels`.
+        depths: transformer blocks in each spatial transformer, by level; 0 means no attention.
+        middle_depth: the same for the middle block.
+        context: channels of the text conditioning.
+        residual_blocks: residual blocks per level of the encoder. The decoder has one more.
+    """
 
     channels: int
     multipliers: tuple[int, ...]
@@ -27,7 +35,7 @@ class Family:
 
     @property
     def halvings(self) -> int:
-        """How often the latent is halved."""
+        """How many times the UNet halves the latent."""
         return len(self.multipliers) - 1
 
     @property
@@ -36,11 +44,11 @@ class Family:
         return next(level for level, depth in enumerate(self.depths) if depth)
 
     def grid(self, latent: tuple[int, int], level: int) -> tuple[int, int]:
-        """A level's token grid (h, w) for a latent's size; each halving rounds up."""
+        """The token grid (h, w) of a level for a latent (h, w). Each halving rounds up."""
         return math.ceil(latent[0] / 2**level), math.ceil(latent[1] / 2**level)
 
     def blocks(self, level: int) -> int:
-        """How many self-attention blocks a level has on the way down and up."""
+        """How many self-attention blocks a level has in the encoder and decoder together."""
         return self.depths[level] * (2 * self.residual_blocks + 1)
 
 
@@ -53,7 +61,15 @@ FAMILIES = {
 
 
 def attention_work(family: Family, latent: tuple[int, int], kept: dict[int, int]) -> int:
-    """Query-key and weight-value products of all self-attention, `kept` keys by level where not all are."""
+    """Work of the two matrix products, q·kᵀ and weights·v, in all self-attention blocks.
+
+    Args:
+        latent: (h, w), in latent pixels.
+        kept: number of keys by level. A level that is not in it keeps all of them.
+
+    Returns:
+        Multiply-accumulates for one image.
+    """
     work = 0
     for level, multiplier in enumerate(family.multipliers):
         tokens = math.prod(family.grid(latent, level))
@@ -64,12 +80,12 @@ def attention_work(family: Family, latent: tuple[int, int], kept: dict[int, int]
 
 
 def unet_work(family: Family, latent: tuple[int, int], kept: dict[int, int]) -> int:
-    """The whole UNet call, `kept` keys by level where not all are."""
+    """Work of the whole UNet call. Arguments and result as in `attention_work`."""
     return _Walk(family, latent, kept).work()
 
 
 class _Walk:
-    """Follows the latent through a layout, level by level, and adds up the work."""
+    """Walks through a layout level by level, as the UNet does, and adds up the work."""
 
     def __init__(self, family: Family, latent: tuple[int, int], kept: dict[int, int]):
         self.family = family

@@ -1,7 +1,7 @@
-"""Puts ToDo on a model and takes it off again, by hooks on the inputs of the key and value projections.
+"""Patches a model with ToDo and removes the patch again, through hooks on the inputs of the key and value projections.
 
-Hooking these inputs, and nothing around them, leaves every host's attention code as it is and composes with
-whatever else replaces it: a block sees fewer keys and values, and need not know why.
+Because only these inputs change, the attention code of each host stays as it is, and so does any replacement of it by
+other extensions. It simply receives fewer keys and values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from todo.block import Block, BlockReport, untraced
-from todo.downsample import release
-from todo.schedule import Moment, touches
-from todo.settings import Settings
-from todo.unet import (
+from .block import Block, BlockReport, untraced
+from .downsample import release
+from .schedule import Moment, touches
+from .settings import Settings
+from .unet import (
     SelfAttention,
     UnsupportedModelError,
     find_controlnets,
@@ -33,50 +33,50 @@ _TRAINING_TIMESTEPS = 1000
 
 
 class Patch:
-    """ToDo on one UNet and the ControlNets beside it. Made by `apply_patch`; `remove` takes it off for good.
+    """ToDo on one UNet and its ControlNets. Created by `apply_patch`.
 
     Attributes:
-        networks: the networks that carry the hooks: the UNet, then the ControlNets.
-        settings: what it does.
-        moment: where sampling stands.
+        networks: the networks with hooks: the UNet, then the ControlNets.
+        settings: how it downsamples.
+        moment: the current point of sampling.
     """
 
     def __init__(self, unet: nn.Module, settings: Settings, controlnets: Sequence[nn.Module] = ()):
         self.networks = (unet, *controlnets)
         self.settings = settings
         self.moment = Moment()
-        self._told = False
+        self._at_was_called = False
         self._timestep: float | None = None
-        found = [*find_self_attention(unet), *_in_controlnets(controlnets)]
-        reach = [block for block in found if touches(settings, block.resolution)]
-        self._blocks = [Block(block, settings, lambda: self.moment) for block in reach]
+        attentions = [*find_self_attention(unet), *_in_controlnets(controlnets)]
+        touched = [attention for attention in attentions if touches(settings, attention.resolution)]
+        self._blocks = [Block(attention, settings, lambda: self.moment) for attention in touched]
         self._handles = list(self._hooks())
         for network in self.networks:
             setattr(network, _ATTRIBUTE, self)
 
     def at(self, step: int, steps: int, hires: bool = False) -> None:
-        """Tells where sampling stands; to be called before each step's UNet calls.
+        """Sets the current point of sampling. Call it before the UNet calls of each sampling step.
 
         Args:
-            step: calls of the denoiser so far in this pass; also turns the phase.
-            steps: how many there will be; progress is step / steps, clamped to [0, 1].
-            hires: whether this is the second pass of hires fix.
+            step: the number of denoiser calls made so far in this pass. It also selects the phase.
+            steps: the total number of denoiser calls in this pass. Progress is step / steps, clamped to [0, 1].
+            hires: whether this is the hires pass of hires. fix.
         """
-        self._told = True
+        self._at_was_called = True
         progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
         self.moment = Moment(progress, step, hires)
 
     def report(self) -> list[BlockReport]:
-        """What was downsampled and what was skipped since the patch was put on, by block and grid."""
+        """What was downsampled and what was skipped since the patch was applied, by block and grid size."""
         return [row for block in self._blocks for row in block.report()]
 
     @property
     def attached(self) -> bool:
-        """Whether the networks carry this patch now."""
+        """Whether this patch is still on all its networks."""
         return all(getattr(network, _ATTRIBUTE, None) is self for network in self.networks)
 
     def remove(self) -> None:
-        """Takes every hook off. The networks compute exactly what they did before. Does nothing the second time."""
+        """Removes all hooks. The networks then compute exactly what they did before. A second call does nothing."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -94,11 +94,12 @@ class Patch:
             yield from block.hooks()
 
     def _on_network(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Follows the timestep of an untold patch: it falls from step to step, and rises where a new run begins.
+        """Derives the point of sampling from the timestep if `at` is never called.
 
-        Reading it waits for the device, so it is read only where it matters.
+        The timestep falls from step to step and rises when a new generation begins. Reading it waits for the device,
+        so it is only read if the settings depend on it.
         """
-        if self._told or not _depends_on_time(self.settings):
+        if self._at_was_called or not _depends_on_progress(self.settings):
             return
         timestep = next((kwargs[name] for name in ("timesteps", "timestep", "t") if name in kwargs), None)
         if timestep is None and len(args) > 1:
@@ -115,26 +116,28 @@ class Patch:
 
 
 def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Patch:
-    """Makes a model's self-attention compute keys and values from a downsampled token grid.
+    """Makes the self-attention of a model compute keys and values from a downsampled token grid.
 
     Args:
-        model: an ldm, sgm or WebUI model, a diffusers pipeline, or the UNet of any of them. A patch that it has
-            already is replaced.
-        settings: what to do. Unless `settings.controlnet` is false, the ControlNets that the model holds (a diffusers
-            pipeline's, a cldm model's) are patched as well.
-        controlnets: further ControlNets that run beside the UNet, where the model does not hold them.
+        model: an ldm, sgm or WebUI model, a diffusers pipeline, or the UNet of any of them. If the model is already
+            patched, the patch is replaced.
+        settings: how to downsample. Unless `settings.controlnet` is false, this also patches the ControlNets that the
+            model holds (those of a diffusers pipeline or a cldm model).
+        controlnets: further ControlNets that run with the UNet, if the model does not hold them.
 
     Returns:
-        The patch: tell it by `at` where sampling stands, ask it by `report` what it did. An untold patch takes the
-        progress from the timestep, 1 − t / 1000, and counts a step whenever the timestep falls; where it rises, a
-        new run begins. After a run that was cut short, put the patch on anew.
-
-    A model under torch.compile is compiled anew at its next call, whichever came first; where the compiler made a new
-    module of the UNet, that one is to be given, not the one within. Compiled as one graph (`fullgraph=True`) the
-    model fails at its next call, saying so: the hooks are no part of a graph.
+        The patch. Call its `at` before each sampling step, and its `report` to learn what it did. If you never call
+        `at`, the patch takes progress from the timestep t, as 1 − t / 1000. It counts a step whenever t falls, and
+        starts counting from 0 when t rises. After an interrupted generation, apply the patch again.
 
     Raises:
-        UnsupportedModelError: the model has no self-attention that can be reached.
+        UnsupportedModelError: the model has no self-attention that ToDo can patch.
+
+    A model under torch.compile is recompiled at its next call, whether it was compiled before or after patching. If
+    torch.compile returned a new module for the UNet, pass that module, not the original. A model that was compiled as a
+    single graph (`fullgraph=True`) raises an error at its next call, because the hooks cannot be part of a graph.
+
+    Source: paper section 3.
     """
     unet = find_unet(model)
     beside = dict.fromkeys([*find_controlnets(model), *controlnets]) if settings.controlnet else ()
@@ -142,14 +145,20 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
         _remove_from(network)
     patch = Patch(unet, settings, tuple(beside))
     if any(is_compiled(network) for network in patch.networks):
-        # What was compiled without hooks would go on without them.
+        # Code that was compiled without the hooks would keep running without them.
         torch._dynamo.reset()
     return patch
 
 
 def remove_patch(model: Any) -> bool:
-    """Takes the patch off a model. Returns whether there was one. The model then computes exactly what it did
-    before the patch."""
+    """Removes the patch from a model, which then computes exactly what it did before.
+
+    Args:
+        model: as for `apply_patch`. ControlNets that were patched with it are restored, too.
+
+    Returns:
+        Whether the model had a patch.
+    """
     try:
         return _remove_from(find_unet(model))
     except UnsupportedModelError:
@@ -158,7 +167,7 @@ def remove_patch(model: Any) -> bool:
 
 @contextmanager
 def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
-    """`apply_patch` for the length of a `with` block."""
+    """`apply_patch` for the duration of a `with` block, with the same arguments and errors."""
     patch = apply_patch(model, settings, controlnets)
     try:
         yield patch
@@ -175,12 +184,12 @@ def _remove_from(network: nn.Module) -> bool:
 
 
 def _in_controlnets(controlnets: Sequence[nn.Module]) -> Iterator[SelfAttention]:
-    """The blocks of ControlNets, named after them. One whose attention cannot be reached stays as it is."""
+    """The self-attention blocks of ControlNets. A ControlNet without any that ToDo can patch is ignored."""
     for index, network in enumerate(controlnets):
         with suppress(UnsupportedModelError):
             for block in find_self_attention(network):
                 yield replace(block, name=f"controlnet.{index}.{block.name}")
 
 
-def _depends_on_time(settings: Settings) -> bool:
+def _depends_on_progress(settings: Settings) -> bool:
     return settings.phase == "cycle" or settings.taper or settings.start > 0 or settings.end < 1

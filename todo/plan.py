@@ -1,4 +1,4 @@
-"""Predicts tokens and work for an image size, dense against ToDo, without a model."""
+"""Predicts tokens and work for an image size, dense and with ToDo, without a model."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from todo.downsample import kept_tokens
-from todo.families import FAMILIES, Family, attention_work, unet_work
-from todo.schedule import AT_THIS_SIZE, Moment, factor_at, touches
-from todo.settings import Knob, Settings
+from .downsample import kept_tokens
+from .families import FAMILIES, Family, attention_work, unet_work
+from .schedule import AT_THIS_SIZE, Moment, factor_at, touches
+from .settings import Knob, Settings
 
 LATENT_SCALE = 8
-"""Pixels per latent, per side."""
+"""Image pixels per latent pixel, per side."""
 
 LARGEST_SIDE = 16384
-"""Pixels per side of the largest picture that there is a plan for."""
+"""The largest side, in image pixels, that `plan` accepts."""
 
 _WIDTH, _HEIGHT = (
     Knob(name, kind=int, default=None, label=name.title(), help=f"{name} in pixels", minimum=64, maximum=LARGEST_SIDE)
     for name in ("width", "height")
 )
 _FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
-_HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="the second pass of hires fix")
+_HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="whether this is the hires pass of hires. fix")
 
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-accumulates of one UNet call on one picture, dense and with ToDo."""
+    """Multiply-accumulates of one UNet call for one image, dense and with ToDo."""
 
     dense: int
     todo: int
 
     @property
     def change(self) -> float:
-        """Relative change: -0.3 for 30 % less work."""
+        """The relative change: -0.3 means 30 % less work."""
         return self.todo / self.dense - 1
 
     @property
     def times_less(self) -> float:
-        """How many times less work: the speed-up, if time goes as work does."""
+        """Dense work divided by work with ToDo: the speed-up, if time is proportional to work."""
         return self.dense / self.todo
 
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """A self-attention level outside the middle block. `resolution` is 1 for the model's finest; `grid` is (h, w);
-    `tokens` and `kept` count its keys dense and with ToDo; `blocks` counts its self-attention blocks."""
+    """A self-attention level, without the middle block.
+
+    Attributes:
+        resolution: 1 for the model's finest level, 2 for the level at half that size, and so on.
+        grid: the token grid (h, w).
+        tokens: keys per image, dense.
+        kept: keys per image, with ToDo.
+        factor: downsampling ratio per side; 1 if the level is left whole.
+        blocks: number of self-attention blocks.
+    """
 
     resolution: int
     grid: tuple[int, int]
@@ -58,11 +66,16 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ToDo does at a size, in a step in which it is on.
+    """What ToDo does at an image size, in a sampling step in which it is on.
 
-    `attention` is the work of self-attention's query-key and weight-value products, `unet` that of the whole UNet.
-    `window` is the share of the pass's steps between which ToDo is on. `note` says why nothing is downsampled; it is
-    empty where something is.
+    Attributes:
+        width, height: image size in pixels.
+        family: 'sd1', 'sd2' or 'sdxl'.
+        levels: the self-attention levels, finest first.
+        attention: work of the matrix products in self-attention.
+        unet: work of the whole UNet.
+        window: start and end of the steps in which ToDo is on, as fractions of the pass's sampling steps.
+        note: why nothing is downsampled; empty if something is.
     """
 
     width: int
@@ -75,7 +88,7 @@ class Plan:
     note: str
 
     def parts(self) -> list[tuple[str, str]]:
-        """The prediction in words: pairs of a label and its figures."""
+        """The prediction as pairs of a label and its figures. The label is text that the page can translate."""
         if self.note:
             return [(self.note, "")]
         changed = [level for level in self.levels if level.kept < level.tokens]
@@ -98,25 +111,26 @@ class Plan:
 
 
 def side_step(family: str) -> int:
-    """Pixels that a side must be a multiple of, for the UNet to halve the latent evenly at every level."""
+    """The number of pixels that a side must be a multiple of, so that the UNet can halve the latent at every level."""
     return LATENT_SCALE * 2 ** FAMILIES[family].halvings
 
 
 def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires: bool = False) -> Plan:
-    """Predicts what `settings` do to a picture of `width` × `height` pixels.
+    """Predicts the effect of `settings` on an image of `width` × `height` pixels.
 
     Args:
+        width, height: image size in pixels, 64 to 16384.
         family: 'sd1', 'sd2' or 'sdxl'.
-        hires: whether this is the second pass of hires fix; width and height are then the enlarged ones.
+        hires: whether this is the hires pass of hires. fix. The size is then that of the upscaled image.
 
     Raises:
-        SettingsError: width, height or family is not one that there is a plan for.
+        SettingsError: a value is not allowed. Its `field` is 'width', 'height', 'family' or 'hires'.
     """
     width, height = _WIDTH.parse(width), _HEIGHT.parse(height)
     family, hires = _FAMILY.parse(family), _HIRES.parse(hires)
     layout = FAMILIES[family]
     latent = (height // LATENT_SCALE, width // LATENT_SCALE)
-    # In its first step a taper, too, has the full ratio.
+    # In the first step of the window, a taper still has the full ratio.
     moment = Moment(progress=settings.start, hires=hires)
     levels = []
     reasons = []
@@ -148,14 +162,14 @@ def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, in
 
 
 def _note(reasons: list[str]) -> str:
-    """Why no touched level is downsampled, as 'no effect …'; '' if one is."""
+    """'no effect …' if no level is downsampled, with the reason; '' if one is."""
     if "" in reasons:
         return ""
     return f"no effect {reasons[0] if len(set(reasons)) == 1 else AT_THIS_SIZE}"
 
 
 def _kept(levels: list[LevelPlan]) -> str:
-    """Tokens before and after, by level; the share once where it is the same at all of them."""
+    """Keys before and after, by level. The ratio is shown once if it is the same at all levels."""
     shares = [_share(level) for level in levels]
     shown = [f"{level.tokens} → {level.kept}" for level in levels]
     if len(set(shares)) == 1:
@@ -164,7 +178,7 @@ def _kept(levels: list[LevelPlan]) -> str:
 
 
 def _share(level: LevelPlan) -> str:
-    """The kept share: '×¼' where it is one over a whole number, else '×0.44'."""
+    """The fraction kept, such as '×¼' or '×1/9'; '×0.44' if it is not one over a whole number."""
     whole, rest = divmod(level.tokens, level.kept)
     if rest:
         return f"×{level.kept / level.tokens:.2f}"
@@ -172,5 +186,5 @@ def _share(level: LevelPlan) -> str:
 
 
 def percent(change: float) -> str:
-    """A relative change in words: '−28 %' for -0.28."""
+    """A relative change as text: '−28 %' for -0.28."""
     return f"{round(100 * change):+d} %".replace("-", "−").replace("+0", "±0")

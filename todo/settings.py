@@ -1,7 +1,7 @@
-"""Settings: the one table of every knob.
+"""Settings: one table with every knob.
 
-Widgets, infotext keys, X/Y/Z axes, the API's schema and the README's table are all made from the fields of
-`Settings` below; nothing about a knob is written down anywhere else.
+The page's controls, the infotext keys, the X/Y/Z axes, the API's schema and the README's table are all generated from
+the fields of `Settings` below. Nothing about a knob is defined anywhere else.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INFOTEXT_PREFIX = "ToDo"
+"""Every infotext key begins with it."""
 
 
 class SettingsError(ValueError):
-    """A setting has a wrong name or value.
+    """A setting has an unknown name or an invalid value.
 
-    The message names the field, the value and what is allowed; `field` holds the field's name alone.
+    The message names the field, the value and what is allowed. `field` holds only the field's name.
     """
 
     def __init__(self, field: str, message: str):
@@ -28,7 +29,7 @@ class SettingsError(ValueError):
         self.field = field
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """It can be raised in another process."""
+        """Pickles the error with both arguments, so that it can be raised in another process."""
         return type(self), (self.field, str(self))
 
 
@@ -36,9 +37,17 @@ class SettingsError(ValueError):
 class Knob:
     """One row of the table: what a setting accepts and how it is presented.
 
-    `kind` is the type of its value. A knob has either `choices` or, when it is a number, the inclusive bounds
-    `minimum` and `maximum` with the `step` of its slider. `mode` names the only mode in which the knob acts
-    (None: in both). `suffix` is its infotext key after the prefix.
+    Attributes:
+        name: the field of `Settings`, and the key in the API.
+        kind: the type of the value: bool, int, float or str.
+        default: the value if none is given. None means that the knob has no default and needs a value.
+        label: the name on the page.
+        help: the explanation on the page, in the schema and on the command line.
+        choices: the allowed values, if they are a list.
+        minimum, maximum: inclusive bounds of a number without `choices`.
+        step: step of the slider.
+        mode: the only mode in which the knob has an effect; None means both.
+        suffix: the infotext key after the prefix.
     """
 
     name: str
@@ -55,12 +64,12 @@ class Knob:
 
     @property
     def infotext(self) -> str:
-        """The knob's infotext key, such as 'ToDo factor'. The mode's is the bare prefix."""
+        """The infotext key, such as 'ToDo factor'. The key of `mode` is just the prefix."""
         return f"{INFOTEXT_PREFIX} {self.suffix}".strip()
 
     @property
     def allowed(self) -> str:
-        """What the knob accepts, in words."""
+        """What the knob accepts, as text for messages and documentation."""
         if self.choices:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
         if self.kind is bool:
@@ -69,8 +78,14 @@ class Knob:
         return f"{noun} from {self.minimum:g} to {self.maximum:g}"
 
     def parse(self, value: Any) -> Any:
-        """Returns `value` as the knob's own type. A number may come as a string (JSON, infotext, a query
-        string); None stands for the default, if there is one. Raises SettingsError for anything else."""
+        """Converts `value` to the knob's type and checks it.
+
+        Numbers and booleans may be strings, as they are in infotext and query strings. None means the default, if
+        there is one.
+
+        Raises:
+            SettingsError: the value has the wrong type or is not allowed.
+        """
         if value is None and self.default is not None:
             return self.default
         parsed: Any
@@ -87,7 +102,7 @@ class Knob:
         return parsed
 
     def schema(self) -> dict[str, Any]:
-        """The knob as a JSON Schema."""
+        """The JSON Schema of the value."""
         schema = {
             "type": _JSON_TYPES[self.kind],
             "default": self.default,
@@ -105,10 +120,10 @@ class Knob:
 
 
 def _shown(value: Any) -> str:
-    """A value as it stands in a message: printable, and not too long."""
+    """The value for a message: printable, and at most 80 characters."""
     try:
         shown = repr(value)
-    except ValueError:  # Python prints no whole number of more than 4300 digits
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
         shown = f"a number of type {type(value).__name__}"
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
@@ -145,13 +160,15 @@ def _to_str(value: Any) -> str:
 
 _CONVERTERS: dict[type, Callable[[Any], Any]] = {bool: _to_bool, float: _to_float, int: _to_int, str: _to_str}
 
-
 _JSON_TYPES = {bool: "boolean", float: "number", int: "integer", str: "string"}
 
 
 def _knob(kind: type, default: Any, label: str, help: str, **rest: Any) -> Any:
-    """A dataclass field that carries its row of the table. The field itself defaults to None, which
-    `Settings` resolves, so that a knob left out can be told from one given its default."""
+    """A dataclass field that carries its row of the table.
+
+    The field's own default is None, which `Settings` replaces with the knob's default. This distinguishes a knob that
+    was left out from one that was set to its default, which matters for the mode.
+    """
     return field(
         default=None, metadata={"row": {"kind": kind, "default": default, "label": label, "help": help, **rest}}
     )
@@ -159,85 +176,90 @@ def _knob(kind: type, default: Any, label: str, help: str, **rest: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How keys and values are downsampled. Immutable; every value is checked once, here.
+    """How keys and values are downsampled. Immutable; all values are checked here, once.
 
-    A field left out, or None, takes its default. Where `mode` is left out it is 'manual' if a field that acts
-    only there is given, else 'auto'.
+    Fields that you leave out, or set to None, take their defaults. If you leave out `mode`, it is 'manual' if you set
+    a field that only has an effect in that mode, else 'auto'. Ratios (`factor`, `deep_factor`, `hires_factor`) and
+    `grid` are per side: a ratio of 2 keeps a quarter of the keys and values. `start` and `end` are fractions of a
+    pass's sampling steps.
 
     Raises:
-        SettingsError: a value is of the wrong type or outside what is allowed.
+        SettingsError: a value has the wrong type or is not allowed, or the fields set belong to different modes.
 
     Source: Smith, Saxena, Saha, "ToDo: Token Downsampling for Efficient Generation of High-Resolution Images",
-    IJCAI 2024 (arXiv 2402.13573), for `factor` and method 'nearest' with phase 'fixed'; the rest is this project's.
+    IJCAI 2024 (arXiv 2402.13573), section 3: `factor`, with method 'nearest' and phase 'fixed'. Everything else is
+    this project's addition.
     """
 
     mode: str = _knob(
         str, "auto", "Mode",
-        "auto: the ratio follows the picture's size. manual: you choose the ratios.",
+        "auto: the ratio follows the image size. manual: you choose the ratios.",
         choices=("auto", "manual"),
     )  # fmt: skip
     grid: int = _knob(
         int, 64, "Keys/values kept per side",
-        "The finest level keeps no more keys/values per side than this, each deeper one that is touched half as many "
-        "as the one before. 64 is what SD1.5 was trained on; lower is faster and less exact.",
+        "The finest level keeps at most this many keys/values per side, each deeper level half as many as the level "
+        "above it. 64 matches the 512×512 images that SD1.5 was trained on. Lower is faster, but changes the image "
+        "more.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "2 keeps one of every 2 by 2 keys/values, a quarter of them. Applies to the finest self-attention; 1 is off.",
+        "2 keeps one of every 2×2 keys/values, a quarter of them. Applies to the finest self-attention level. 1 is "
+        "off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
         float, 1.0, "Ratio at deeper levels",
-        "The same for the coarser levels, as far as 'Max downsample' reaches; 1 is off.",
+        "The ratio for the coarser levels, down to the one that 'Max downsample' sets. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="deep factor",
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 4, "Max downsample (resolution)",
-        "Deepest level touched: 1 is only the model's finest self-attention, 2 also the level at half its size, and "
-        "so on. The middle block is never touched.",
+        "The deepest level that ToDo changes. 1: only the model's finest self-attention level. 2: also the level at "
+        "half that size, and so on. The middle block is never changed.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
         str, "nearest", "Method",
-        "How the kept keys/values are made: nearest and nearest-exact pick tokens (fastest), bilinear and area "
-        "blend them.",
+        "How the kept keys/values are made. nearest and nearest-exact select tokens, which is fastest; bilinear and "
+        "area blend them.",
         choices=("nearest", "nearest-exact", "bilinear", "area"), suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: the picked tokens move on at every step, so that all are seen in turn, and differ between neighbours, "
-        "at the same cost. fixed: the same ones at every step, as in the paper.",
+        "cycle: the pattern of kept tokens changes at every sampling step, so that every token is used in turn, at no "
+        "extra cost. fixed: the same regular grid at every step, as in the paper.",
         choices=("cycle", "fixed"), suffix="phase",
     )  # fmt: skip
     start: float = _knob(
         float, 0.0, "Steps: from",
-        "Off before this share of each pass's steps.",
+        "ToDo is off before this fraction of each pass's sampling steps.",
         minimum=0, maximum=1, step=0.05, suffix="start",
     )  # fmt: skip
     end: float = _knob(
         float, 1.0, "Steps: to",
-        "Off from this share of each pass's steps on; 1 is to the last step.",
+        "ToDo is off from this fraction of each pass's sampling steps onwards. 1 keeps it on to the last step.",
         minimum=0, maximum=1, step=0.05, suffix="end",
     )  # fmt: skip
     taper: bool = _knob(
         bool, False, "Taper",
-        "Inside these steps the ratio falls evenly from its full value to 1.",
+        "Within this range of steps, the ratio falls linearly from its full value to 1.",
         suffix="taper",
     )  # fmt: skip
     passes: str = _knob(
         str, "both", "Passes",
-        "Which pass of hires fix ToDo acts in. img2img and plain txt2img count as first.",
+        "The pass of hires. fix in which ToDo is on. img2img, and txt2img without hires. fix, count as first.",
         choices=("both", "first", "hires"), suffix="passes",
     )  # fmt: skip
     hires_factor: float = _knob(
         float, 0.0, "Downsample ratio in the hires pass",
-        "Own ratio at the finest level for the hires pass; 0 is the same as in the first pass, 1 is off.",
+        "A separate ratio for the finest level in the hires pass. 0: the same as in the first pass. 1: off.",
         minimum=0, maximum=8, step=0.25, mode="manual", suffix="hires factor",
     )  # fmt: skip
     controlnet: bool = _knob(
         bool, True, "ControlNet too",
-        "Also acts in the encoder of an active ControlNet, which is a copy of the UNet's first half.",
+        "Also downsamples in the encoder of an active ControlNet, which is a copy of the first half of the UNet.",
         suffix="controlnet",
     )  # fmt: skip
 
@@ -248,14 +270,15 @@ class Settings:
         if "mode" not in given:
             object.__setattr__(self, "mode", implied_mode(given))
         if self.start > self.end:
-            raise SettingsError("start", f"start: {self.start:g} is after end, {self.end:g}; it must not be")
+            raise SettingsError("start", f"start: {self.start:g} must not be greater than end, {self.end:g}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Settings from names and values, as they come from JSON, a query string or infotext.
 
         Raises:
-            SettingsError: a value is wrong, or a name is unknown; then the nearest right name is given.
+            SettingsError: a value is invalid or a name is unknown. For an unknown name, the message suggests the most
+                similar valid one.
         """
         for name in values:
             if name not in KNOBS:
@@ -263,12 +286,12 @@ class Settings:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field with its value; `from_dict` takes it back."""
+        """Every field with its value. `from_dict` accepts the result."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def schema() -> dict[str, Any]:
-        """A JSON Schema of what `from_dict` accepts, with every field's label and help."""
+        """The JSON Schema of what `from_dict` accepts, with the label and help text of every field."""
         return {
             "title": "ToDo settings",
             "type": "object",
@@ -278,22 +301,26 @@ class Settings:
 
 
 def unknown_name(name: Any, known: Any) -> SettingsError:
-    """The error for a name that is not among `known`, naming the nearest right one."""
+    """The error for a name that is not in `known`. It suggests the most similar valid name."""
     text = str(name)[:80]
     near = difflib.get_close_matches(text, list(known), n=1, cutoff=0)
-    # Inside its quotes a name's repr is printable.
-    return SettingsError(text, f"{repr(text)[1:-1]}: there is no such setting; did you mean {near[0]}?")
+    # repr without its quotes: control characters are escaped, so that the message stays on one line.
+    return SettingsError(text, f"{repr(text)[1:-1]}: unknown setting; did you mean {near[0]}?")
 
 
 def implied_mode(given: Iterable[str]) -> str:
-    """The mode in which the knobs named act; the default where they act in both."""
+    """The mode to which the knobs in `given` belong; the default mode if they all have an effect in both.
+
+    Raises:
+        SettingsError: the knobs belong to different modes.
+    """
     modes = {mode for name in given if (mode := KNOBS[name].mode)}
     if len(modes) > 1:
         raise SettingsError(
-            "mode", f"mode: {', '.join(sorted(given))} act in different modes; set mode to {KNOBS['mode'].allowed}"
+            "mode", f"mode: {', '.join(sorted(given))} belong to different modes; set mode to {KNOBS['mode'].allowed}"
         )
     return modes.pop() if modes else KNOBS["mode"].default
 
 
 KNOBS: dict[str, Knob] = {f.name: Knob(name=f.name, **f.metadata["row"]) for f in dataclasses.fields(Settings)}
-"""The table, by name, in the order of the controls on the page."""
+"""The table by name, in the order of the controls on the page."""

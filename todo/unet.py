@@ -1,7 +1,7 @@
-"""Finds the self-attention blocks of a UNet, and the level of each, by structure alone.
+"""Finds the self-attention blocks of a UNet and the level of each, by structure alone.
 
-Class names say nothing here: hosts and their extensions rename and replace the classes, but every UNet of the
-ldm, sgm, Forge and diffusers families keeps the same attributes.
+Class names are ignored, because hosts and their extensions rename and replace classes. The attributes are the same in
+every UNet of the ldm, sgm, Forge and diffusers families.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ _STAGES = ("input_blocks", "down_blocks", "output_blocks", "up_blocks")
 
 
 class UnsupportedModelError(ValueError):
-    """A model has no self-attention that can be reached. The message names what was looked for."""
+    """The model has no self-attention that ToDo can patch. The message says what was looked for, and where."""
 
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """One self-attention block outside the middle block, with its transformer and where both sit.
+    """A self-attention block outside the middle block.
 
-    `resolution` is 1 at the model's finest self-attention, 2 at the level of half that size, and so on. `name` is
-    the block's path within the UNet.
+    Attributes:
+        name: path of the transformer block within the UNet.
+        transformer: the spatial transformer that contains the block. Its input has the shape (batch, channels, h, w).
+        attention: the attention module, `attn1`, with the projections to_q, to_k and to_v.
+        resolution: 1 for the model's finest self-attention level, 2 for the level at half that size, and so on.
     """
 
     name: str
@@ -34,11 +37,13 @@ class SelfAttention:
 
 
 def find_unet(model: Any) -> nn.Module:
-    """The UNet of a model: of a WebUI's or ldm's model (`.model.diffusion_model`), a diffusers pipeline
-    (`.unet`), or the UNet itself.
+    """The UNet of a model.
+
+    Args:
+        model: an ldm, sgm or WebUI model (`.model.diffusion_model`), a diffusers pipeline (`.unet`) or a UNet.
 
     Raises:
-        UnsupportedModelError: there is none, or it has no self-attention with separate projections.
+        UnsupportedModelError: there is no UNet, or it has no self-attention with separate projections.
     """
     for path in (("model", "diffusion_model"), ("diffusion_model",), ("unet",), ()):
         candidate = model
@@ -47,28 +52,29 @@ def find_unet(model: Any) -> nn.Module:
         if isinstance(candidate, nn.Module) and next(_transformers(candidate), None):
             return candidate
     raise UnsupportedModelError(
-        f"{type(model).__name__} has no UNet of the kind of Stable Diffusion 1, 2 or XL: no transformer_blocks with an "
-        "attn1 of to_q, to_k and to_v (looked in .model.diffusion_model, .diffusion_model, .unet and the object itself)"
+        f"{type(model).__name__} has no UNet like that of Stable Diffusion 1, 2 or XL: found no transformer_blocks "
+        "with attn1.to_q, attn1.to_k and attn1.to_v (looked in .model.diffusion_model, .diffusion_model, .unet and "
+        "the object itself)"
     )
 
 
 def find_controlnets(model: Any) -> list[nn.Module]:
-    """The ControlNets that a model holds beside its UNet and that have self-attention: a diffusers pipeline's, one
-    or several (`.controlnet`), or a cldm model's (`.control_model`)."""
+    """The ControlNets with self-attention that a model holds: those of a diffusers pipeline (`.controlnet`, one or
+    several) or of a cldm model (`.control_model`)."""
     held = [getattr(model, name, None) for name in ("controlnet", "control_model")]
     networks = [network for holder in held for network in getattr(holder, "nets", [holder])]
     return [network for network in networks if isinstance(network, nn.Module) and next(_transformers(network), None)]
 
 
 def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
-    """Every self-attention block of a UNet but the middle block's, in the order of the UNet's own modules.
+    """All self-attention blocks of a UNet outside its middle block, in the order of the UNet's modules.
 
     Raises:
-        UnsupportedModelError: there is none, or all have fused projections, where keys and values cannot be told
-            from queries.
+        UnsupportedModelError: there are none, or all have fused projections, which compute queries, keys and values at
+            once, so that keys and values cannot be downsampled on their own.
     """
     depths = _depths(unet)
-    found = []
+    blocks = []
     fused = 0
     for name, transformer in _transformers(unet):
         if transformer not in depths:
@@ -79,17 +85,17 @@ def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
             if _is_fused(block.attn1):
                 fused += 1
                 continue
-            found.append((f"{name}.transformer_blocks.{index}", transformer, block.attn1, depths[transformer]))
-    if not found:
-        where = f"no self-attention in the stages of a UNet (looked in {', '.join(_STAGES)})"
-        why = "only fused projections (unfuse them first)" if fused else where
-        raise UnsupportedModelError(f"{type(unet).__name__} has {why}")
-    finest = min(depth for *_, depth in found)
-    return [SelfAttention(name, outer, attention, 2 ** (depth - finest)) for name, outer, attention, depth in found]
+            blocks.append((f"{name}.transformer_blocks.{index}", transformer, block.attn1, depths[transformer]))
+    if not blocks:
+        missing = f"no self-attention in the stages of a UNet (looked in {', '.join(_STAGES)})"
+        what = "only fused projections (unfuse them first)" if fused else missing
+        raise UnsupportedModelError(f"{type(unet).__name__} has {what}")
+    finest = min(depth for *_, depth in blocks)
+    return [SelfAttention(name, outer, attention, 2 ** (depth - finest)) for name, outer, attention, depth in blocks]
 
 
 def is_compiled(network: nn.Module) -> bool:
-    """Whether torch.compile was put on a network or a part of it: around the module, in place or on its forward."""
+    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, or by a compiled forward."""
     return any(
         getattr(module, "_orig_mod", None) is not None
         or getattr(module, "_compiled_call_impl", None) is not None
@@ -113,13 +119,13 @@ def _is_self_attention(block: nn.Module) -> bool:
 
 
 def _is_fused(attention: Any) -> bool:
-    # diffusers leaves `fused_projections` set when it goes back to a processor that asks to_k and to_v again.
+    # diffusers leaves `fused_projections` set when it switches back to a processor that calls to_k and to_v.
     processor = type(getattr(attention, "processor", None)).__name__
     return getattr(attention, "fused_projections", False) and ("Fused" in processor or processor == "NoneType")
 
 
 def _depths(unet: nn.Module) -> dict[nn.Module, int]:
-    """How many times the latent was halved before each transformer outside the middle block."""
+    """How many times the latent has been halved before each transformer outside the middle block."""
     depths: dict[nn.Module, int] = {}
     depth = 0
     for names in _STAGES:
@@ -132,8 +138,8 @@ def _depths(unet: nn.Module) -> dict[nn.Module, int]:
 
 
 def _parts(stage: nn.Module) -> list[nn.Module]:
-    """A stage's layers: ldm's stages are sequences of them, diffusers' hold them in lists. A stage resamples
-    after its attention, if at all."""
+    """The layers of a stage. In ldm a stage is a sequence of layers; in diffusers it holds lists of them. If a stage
+    resamples, it does so after its attention."""
     parts: list[nn.Module] = []
     for child in stage.children():
         parts.extend(child if isinstance(child, nn.ModuleList) else [child])
@@ -142,12 +148,12 @@ def _parts(stage: nn.Module) -> list[nn.Module]:
 
 def _halvings(part: nn.Module) -> int:
     """1 for a layer that halves the latent, -1 for one that doubles it, 0 for any other."""
-    resampler = getattr(part, "h_upd", part)  # a residual block that resamples holds one for each branch
+    resampler = getattr(part, "h_upd", part)  # a residual block that resamples has one for each branch
     if not hasattr(resampler, "use_conv") or hasattr(resampler, "in_layers"):
         return 0
     return 1 if _strides(resampler) else -1
 
 
 def _strides(resampler: nn.Module) -> bool:
-    """Downsampling layers hold a convolution or a pooling of stride 2, upsampling ones only interpolate."""
+    """Whether a layer downsamples: it then contains a convolution or pooling of stride 2. Upsampling layers do not."""
     return any(getattr(module, "stride", 1) not in (1, (1, 1)) for module in resampler.modules())

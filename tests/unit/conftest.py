@@ -1,4 +1,4 @@
-"""Fixtures: small UNets of the real libraries, with every layer given weights that matter."""
+"""Fixtures: small UNets from the real libraries, in which every layer has an effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-import small_models  # noqa: E402  # the package may be used from its checkout, uninstalled
+import small_models  # noqa: E402  # needs ROOT on the path if the package is not installed
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def _shared_ldm():
 
 @pytest.fixture
 def ldm_unet(_shared_ldm):
-    """ldm's UNet in the layout of SD1. Shared: a test that changes it must change it back, which is checked."""
+    """ldm's UNet in the layout of SD1. It is shared, so each test must leave it unchanged. The fixture checks this."""
     yield _shared_ldm
     small_models.assert_no_hooks(_shared_ldm)
 
@@ -38,7 +38,7 @@ def _shared_diffusers():
 
 @pytest.fixture
 def diffusers_unet(_shared_diffusers):
-    """diffusers' UNet with two levels of attention. Shared as `ldm_unet` is."""
+    """diffusers' UNet with two levels of attention. Shared like `ldm_unet`."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
     _shared_diffusers.set_attn_processor(AttnProcessor2_0())

@@ -1,4 +1,4 @@
-"""Small random UNets of the real libraries, and what can be asked of any module."""
+"""Small random UNets from the real libraries, and helpers to inspect any module."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SD1 = {
     "legacy": False,
 }
 
-# The self-attention blocks of the SD1 layout outside the middle block, by level, from the order in which ldm's
-# UNetModel builds them.
+# The self-attention blocks of the SD1 layout outside the middle block, by level. The numbers follow from the order in
+# which ldm's UNetModel builds its blocks.
 SD1_BLOCKS = {
     1: [f"input_blocks.{i}.1" for i in (1, 2)] + [f"output_blocks.{i}.1" for i in (9, 10, 11)],
     2: [f"input_blocks.{i}.1" for i in (4, 5)] + [f"output_blocks.{i}.1" for i in (6, 7, 8)],
@@ -38,7 +38,7 @@ def ldm_unet(**changes: Any) -> nn.Module:
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     torch.manual_seed(1)
-    return awaken(UNetModel(**{**SD1, **changes}))
+    return randomize_zero_weights(UNetModel(**{**SD1, **changes}))
 
 
 def diffusers_unet(**changes: Any) -> nn.Module:
@@ -55,11 +55,11 @@ def diffusers_unet(**changes: Any) -> nn.Module:
         "attention_head_dim": 2,
         "norm_num_groups": 8,
     }
-    return awaken(UNet2DConditionModel(**{**layout, **changes}))
+    return randomize_zero_weights(UNet2DConditionModel(**{**layout, **changes}))
 
 
 class OneLevel(nn.Module):
-    """The shape of a UNet around one spatial transformer of ldm, which takes any size."""
+    """A UNet reduced to one spatial transformer of ldm. It accepts any grid size."""
 
     def __init__(self, heads: int = 2, depth: int = 1):
         from ldm.modules.attention import SpatialTransformer
@@ -84,11 +84,11 @@ class OneLevel(nn.Module):
 
 def one_level(**changes: Any) -> OneLevel:
     torch.manual_seed(3)
-    return awaken(OneLevel(**changes))
+    return randomize_zero_weights(OneLevel(**changes))
 
 
 class WebUIModel(nn.Module):
-    """Where a WebUI's model keeps its UNet: in .model.diffusion_model."""
+    """A model with its UNet in .model.diffusion_model, as in a WebUI."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
@@ -96,8 +96,11 @@ class WebUIModel(nn.Module):
         self.model.diffusion_model = unet
 
 
-def awaken(model: nn.Module) -> nn.Module:
-    """Gives random weights to the layers that start at zero, and makes self-attention pick rather than average."""
+def randomize_zero_weights(model: nn.Module) -> nn.Module:
+    """Gives random weights to layers that are initialised with zeros, and makes self-attention more peaked.
+
+    Otherwise these layers would hide any change in attention, and attention would average over all tokens.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1 and not parameter.any():
@@ -109,15 +112,17 @@ def awaken(model: nn.Module) -> nn.Module:
 
 
 def inputs(height: int, width: int, batch: int = 1, timestep: float = 500.0, seed: int = 7) -> tuple[torch.Tensor, ...]:
-    """What a UNet is called with: latent, timesteps and text conditioning."""
+    """The inputs of a UNet: latent, timesteps and text conditioning."""
     generator = torch.Generator().manual_seed(seed)
     latent = torch.randn(batch, 4, height, width, generator=generator)
     context = torch.randn(batch, 7, CONTEXT, generator=generator)
     return latent, torch.full((batch,), timestep), context
 
 
-def image(height: int, width: int, batch: int = 1, seed: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a `OneLevel` is called with."""
+def level_inputs(
+    height: int, width: int, batch: int = 1, seed: int = 7
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The inputs of a `OneLevel`: a feature map, timesteps and text conditioning."""
     _, timesteps, context = inputs(1, 1, batch, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 32, height, width, generator=generator), timesteps, context
@@ -137,7 +142,7 @@ _HOOK_TABLES = [
 
 
 def hook_counts(model: nn.Module) -> dict[str, int]:
-    """How many entries each hook table of each module has, where there are any."""
+    """The number of hooks in each hook table of each module, without empty tables."""
     assert "_forward_pre_hooks" in _HOOK_TABLES
     assert "_forward_pre_hooks_with_kwargs" in _HOOK_TABLES
     return {

@@ -1,4 +1,4 @@
-"""The patch beside torch.compile, in either order: it acts as on the model by itself, or says that it cannot."""
+"""The patch together with torch.compile, in either order: it has the same effect as without compilation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 from diffusers import Transformer2DModel
-from plain_attention import CORNERS, replace_attention
-from small_models import CONTEXT, awaken, hook_counts, image, run
+from plain_attention import OFFSETS, replace_attention
+from small_models import CONTEXT, hook_counts, level_inputs, randomize_zero_weights, run
 from torch import nn
 
 from todo import Settings, apply_patch, patched, remove_patch
@@ -18,7 +18,7 @@ WINDOW = Settings(factor=2, end=0.5)
 
 
 class OneLevel(nn.Module):
-    """The shape of a UNet around one transformer of diffusers: a whole UNet compiles too slowly for a test."""
+    """A UNet reduced to one transformer of diffusers, because a whole UNet compiles too slowly for a test."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class OneLevel(nn.Module):
 def model():
     torch.compiler.reset()
     torch.manual_seed(3)
-    yield awaken(OneLevel())
+    yield randomize_zero_weights(OneLevel())
     torch.compiler.reset()
 
 
@@ -52,24 +52,24 @@ def its_forward(model):
 
 
 def its_blocks(model):
-    """As diffusers' `compile_repeated_blocks` does."""
+    """Like diffusers' `compile_repeated_blocks`."""
     for block in model.down_blocks[0][0].transformer_blocks:
         block.compile(backend="eager")
     return model
 
 
 def at_each_step(model, given):
-    """The outputs of the first four steps, with the attention written out plainly."""
+    """The outputs of the first four steps, computed by the plain reference."""
     outputs = []
-    for corner in CORNERS:
+    for offset in OFFSETS:
         copied = copy.deepcopy(model)
-        replace_attention(copied, "down_blocks.0.0", *GRID, 2, corner=corner)
+        replace_attention(copied, "down_blocks.0.0", *GRID, 2, offset=offset)
         outputs.append(run(copied, given))
     return outputs
 
 
 def check_steps(patch, model, given, dense, expected):
-    """Every step has the phase that is its turn, and past the window the model is dense."""
+    """Every step uses its own phase, and after the window the model is dense."""
     for step in (0, 1, 3, 4):
         patch.at(step, 20)
         output = run(model, given)
@@ -88,7 +88,7 @@ def check_removal(model, given, dense):
 
 
 def test_patched_then_compiled(model):
-    given = image(*GRID)
+    given = level_inputs(*GRID)
     dense, expected = run(model, given), at_each_step(model, given)
     patch = apply_patch(model, WINDOW)
     in_place(model)
@@ -98,7 +98,7 @@ def test_patched_then_compiled(model):
 
 @pytest.mark.parametrize("compiled", [around, in_place, its_forward, its_blocks])
 def test_compiled_then_patched(model, compiled):
-    given = image(*GRID)
+    given = level_inputs(*GRID)
     dense, expected = run(model, given), at_each_step(model, given)
     model = compiled(model)
     assert torch.equal(run(model, given), dense)
@@ -106,8 +106,8 @@ def test_compiled_then_patched(model, compiled):
     check_removal(model, given, dense)
 
 
-def test_patched_again_where_both_ways_are_compiled(model):
-    given = image(*GRID)
+def test_patching_again_after_compiling_both_with_and_without_the_patch(model):
+    given = level_inputs(*GRID)
     dense, expected = run(model, given), at_each_step(model, given)
     with patched(model, WINDOW) as patch:
         model = around(model)

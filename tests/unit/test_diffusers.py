@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from plain_attention import CORNERS, attend, replace_attention, subsample
+from plain_attention import OFFSETS, attend, replace_attention, subsample
 from small_models import assert_no_hooks, inputs, run
 from small_models import diffusers_unet as make_unet
 
@@ -22,7 +22,7 @@ BLOCKS = {
 
 @pytest.fixture(params=["AttnProcessor2_0", "AttnProcessor", "sliced"])
 def processed(request, diffusers_unet):
-    """The UNet with each of diffusers' ways to compute attention."""
+    """The UNet with each of diffusers' attention processors."""
     from diffusers.models import attention_processor
 
     if request.param == "sliced":
@@ -32,13 +32,13 @@ def processed(request, diffusers_unet):
     return diffusers_unet
 
 
-def reference(unet, grid, factors: dict[int, float], method="nearest", corner=None):
+def reference(unet, grid, factors: dict[int, float], method="nearest", offset=None):
     copied = copy.deepcopy(unet)
     for resolution, factor in factors.items():
         for path in BLOCKS[resolution]:
             # diffusers halves odd sides upwards.
             sides = [math.ceil(side / resolution) for side in grid]
-            replace_attention(copied, path, *sides, factor, method, corner)
+            replace_attention(copied, path, *sides, factor, method, offset)
             for block in copied.get_submodule(path).transformer_blocks:
                 block.attn1.forward = _with_diffusers_names(block.attn1.forward)
     return copied
@@ -65,7 +65,7 @@ def test_the_unet_with_each_processor(processed, grid, batch, step):
     with patched(processed, Settings(factor=2)) as patch:
         patch.at(step, 20)
         output = run(processed, given)
-    close(output, run(reference(processed, grid, {1: 2}, corner=CORNERS[step]), given))
+    close(output, run(reference(processed, grid, {1: 2}, offset=OFFSETS[step]), given))
     assert (output - dense).abs().max() > 1e-2
     assert torch.equal(run(processed, given), dense)
 
@@ -101,12 +101,12 @@ def test_bfloat16():
         assert run(unet, given).dtype == torch.bfloat16
         handle.remove()
     ((tokens, output),) = calls
-    expected = attend(attention, tokens, subsample(tokens, 13, 9, 2, corner=CORNERS[1]))
+    expected = attend(attention, tokens, subsample(tokens, 13, 9, 2, offset=OFFSETS[1]))
     torch.testing.assert_close(output, expected, rtol=3e-2, atol=3e-2)
 
 
 def test_a_mask(diffusers_unet):
-    """A mask of self-attention has as many entries as the finest level has tokens."""
+    """An attention mask has one entry for each token of the finest level."""
     attention = diffusers_unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     tokens = torch.randn(1, 13 * 9, 32)
     mask = torch.where(torch.rand(1, 13 * 9) > 0.3, 0.0, -10000.0)[:, None]
@@ -141,7 +141,7 @@ def test_projections_fused_after_patching():
 
 
 def test_perturbed_attention_keeps_its_values():
-    """PAG asks for keys and values of one half and for values alone of the other, which it returns as they are."""
+    """PAG computes only values for half of the batch, and returns them as they are."""
     from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
     unet = make_unet()
@@ -155,12 +155,12 @@ def test_perturbed_attention_keeps_its_values():
             run(unet, inputs(13, 9, batch=2))
             output = attention(tokens)
     assert torch.equal(output[1], dense[1])
-    close(output[:1], attend(attention, tokens[:1], subsample(tokens[:1], 13, 9, 2, corner=CORNERS[1])))
+    close(output[:1], attend(attention, tokens[:1], subsample(tokens[:1], 13, 9, 2, offset=OFFSETS[1])))
     assert not torch.equal(output[0], dense[0])
 
 
-def test_untold_counts_steps(diffusers_unet):
-    """Timesteps come as a number, a tensor without dimensions or one for each picture, by place or by name."""
+def test_without_at_steps_are_counted(diffusers_unet):
+    """The timestep may be a number, a scalar tensor or one value per image, positional or by keyword."""
     latent, _, context = inputs(16, 24)
     expected = []
     with patched(diffusers_unet, Settings(factor=2)) as patch, torch.no_grad():

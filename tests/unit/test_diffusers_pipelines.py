@@ -1,6 +1,6 @@
-"""The patch on the pipelines of the real diffusers, from embeddings to the latent picture.
+"""The patch on the pipelines of the real diffusers, from embeddings to the final latent.
 
-Each is held against a copy of itself whose attention is written out plainly and counts its steps by the callback.
+Each pipeline is compared with a copy that uses the plain reference and counts its steps in the callback.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from plain_attention import CORNERS, attend, project, subsample
-from small_models import CONTEXT, assert_no_hooks, awaken, diffusers_unet
+from plain_attention import OFFSETS, attend, project, subsample
+from small_models import CONTEXT, assert_no_hooks, diffusers_unet, randomize_zero_weights
 from torch import Tensor, nn
 
 from todo import Settings, UnsupportedModelError, apply_patch, patched, remove_patch
 
 HEIGHT, WIDTH = 16, 24
 STEPS = 3
-PICTURE = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
+INPUT_IMAGE = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
 
 SDXL = {
     "block_out_channels": (32, 64, 64),
@@ -38,7 +38,7 @@ SDXL = {
 
 @dataclass
 class Kind:
-    """A pipeline's class, what its UNet has of its own, and what its call takes."""
+    """The class name of a pipeline, the arguments of its call, and how its UNet differs from the default."""
 
     name: str
     call: dict[str, Any]
@@ -50,7 +50,7 @@ class Kind:
 
     @property
     def finest(self) -> list[str]:
-        """Where the finest self-attention is: SDXL has none at the latent's own size."""
+        """The transformers of the finest self-attention level. SDXL has none at the size of the latent."""
         down = 1 if self.is_xl else 0
         return [f"down_blocks.{down}.attentions.0", "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"]
 
@@ -60,9 +60,9 @@ class Kind:
 
 
 SIZE = {"height": HEIGHT, "width": WIDTH}
-IMAGE = {"image": PICTURE, "strength": 0.75, "num_inference_steps": 4}  # of which it takes three
-MASK = {"mask_image": (PICTURE[:, :1] > 0.5).float()}
-HINT = {"image": PICTURE}
+IMAGE = {"image": INPUT_IMAGE, "strength": 0.75, "num_inference_steps": 4}  # three of the four steps are run
+MASK = {"mask_image": (INPUT_IMAGE[:, :1] > 0.5).float()}
+HINT = {"image": INPUT_IMAGE}
 
 PLAIN = Kind("StableDiffusionPipeline", SIZE)
 CONTROLNET = Kind("StableDiffusionControlNetPipeline", HINT)
@@ -87,14 +87,14 @@ def euler() -> Any:
 
 
 def make(kind: Kind = PLAIN, scheduler: Any = ddim, **more: Any) -> Any:
-    """A pipeline of tiny random networks that needs no text encoder. Its VAE keeps the picture's size."""
+    """A pipeline of tiny random networks that needs no text encoder. Its latent has the size of the image."""
     unet = diffusers_unet(**kind.layout)
     torch.manual_seed(4)
     vae = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).eval()
     parts = {"vae": vae, "unet": unet, "scheduler": scheduler(), **more}
     if "ControlNet" in kind.name:
         controlnet = diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8,))
-        parts["controlnet"] = awaken(controlnet)
+        parts["controlnet"] = randomize_zero_weights(controlnet)
     if kind.is_xl:
         parts |= {"text_encoder_2": None, "tokenizer_2": None, "add_watermarker": False}
     else:
@@ -108,7 +108,7 @@ def networks(pipeline: Any) -> list[nn.Module]:
     return [part for part in (pipeline.unet, getattr(pipeline, "controlnet", None)) if part is not None]
 
 
-def draw(pipeline: Any, kind: Kind = PLAIN, seed: int = 0, **changes: Any) -> Tensor:
+def generate(pipeline: Any, kind: Kind = PLAIN, seed: int = 0, **changes: Any) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     words = torch.randn(1, 7, CONTEXT, generator=generator)
     call = {
@@ -120,22 +120,24 @@ def draw(pipeline: Any, kind: Kind = PLAIN, seed: int = 0, **changes: Any) -> Te
     return pipeline(**{**call, **kind.call, **changes}).images
 
 
-def coarsely(attention: nn.Module, tokens: Tensor, grid: tuple[int, int], corner: tuple[int, int]) -> Tensor:
-    return attend(attention, tokens, subsample(tokens, *grid, 2, corner=corner))
+def downsampled_attention(
+    attention: nn.Module, tokens: Tensor, grid: tuple[int, int], offset: tuple[int, int]
+) -> Tensor:
+    return attend(attention, tokens, subsample(tokens, *grid, 2, offset=offset))
 
 
-def draw_plainly(
+def generate_plainly(
     pipeline: Any, kind: Kind = PLAIN, controlnet: bool = True, special: dict[str, Any] | None = None, **changes: Any
 ) -> Tensor:
-    """The picture with the finest self-attention written out: every second token, another corner at each step.
+    """The latent with the plain reference at the finest level: every second token, with another offset at each step.
 
-    `special` names transformers whose attention is written out otherwise.
+    `special` holds other reference functions for some transformers, by path.
     """
     copied = copy.deepcopy(pipeline)
     steps = [0]
 
     def replace(attention: nn.Module, how: Any) -> None:
-        attention.forward = lambda tokens, **_: how(attention, tokens, kind.grid, CORNERS[steps[-1] % 4])
+        attention.forward = lambda tokens, **_: how(attention, tokens, kind.grid, OFFSETS[steps[-1] % 4])
 
     def count(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         steps.append(step + 1)
@@ -145,19 +147,19 @@ def draw_plainly(
         for path in kind.finest:
             if network is copied.unet or path.startswith("down_blocks"):
                 for block in network.get_submodule(path).transformer_blocks:
-                    replace(block.attn1, (special or {}).get(path, coarsely))
-    picture = draw(copied, kind, callback_on_step_end=count, **changes)
+                    replace(block.attn1, (special or {}).get(path, downsampled_attention))
+    latent = generate(copied, kind, callback_on_step_end=count, **changes)
     assert steps == list(range(STEPS + 1))
-    return picture
+    return latent
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
-    """Latents reach some tens or, by Euler's method, some hundreds."""
+    """The tolerance is absolute: latents reach several tens, or several hundreds with Euler."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=5e-3)
 
 
 def differs(actual: Tensor, other: Tensor) -> None:
-    """By more than `close` lets pass."""
+    """By more than the tolerance of `close`."""
     assert actual.shape == other.shape
     assert (actual - other).abs().max() > 1e-2
 
@@ -167,7 +169,7 @@ _made: dict[str, Any] = {}
 
 @pytest.fixture
 def pipeline(request):
-    """One of a kind, shared: a test must leave it as it was, which is checked."""
+    """A pipeline of the kind. It is shared, so each test must leave it unchanged. The fixture checks this."""
     kind = request.getfixturevalue("kind") if "kind" in request.fixturenames else PLAIN
     if kind.name not in _made:
         _made[kind.name] = make(kind)
@@ -181,24 +183,24 @@ every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 @every
 def test_each_pipeline(pipeline, kind):
-    dense, expected = draw(pipeline, kind), draw_plainly(pipeline, kind)
+    dense, expected = generate(pipeline, kind), generate_plainly(pipeline, kind)
     with patched(pipeline, Settings(factor=2)) as patch:
         assert list(patch.networks) == networks(pipeline)
-        output = draw(pipeline, kind)
+        output = generate(pipeline, kind)
         rows = patch.report()
     with patched(pipeline, Settings(factor=2, phase="fixed")):
-        differs(draw(pipeline, kind), expected)
+        differs(generate(pipeline, kind), expected)
     close(output, expected)
     differs(output, dense)
     tokens = math.prod(kind.grid)
     assert {(row.level, row.grid, row.tokens, row.kept) for row in rows} == {(1, kind.grid, tokens, tokens // 4)}
     assert {(row.calls, row.downsampled) for row in rows} == {(STEPS, STEPS)}
-    assert torch.equal(draw(pipeline, kind), dense)
+    assert torch.equal(generate(pipeline, kind), dense)
 
 
 @every
 def test_a_run_that_is_broken_off(pipeline, kind):
-    dense = draw(pipeline, kind)
+    dense = generate(pipeline, kind)
 
     def break_off(pipe, step, timestep, values):
         if step == 1:
@@ -207,57 +209,57 @@ def test_a_run_that_is_broken_off(pipeline, kind):
 
     apply_patch(pipeline, Settings(factor=2))
     with pytest.raises(InterruptedError):
-        draw(pipeline, kind, callback_on_step_end=break_off)
+        generate(pipeline, kind, callback_on_step_end=break_off)
     assert remove_patch(pipeline) is True
-    assert torch.equal(draw(pipeline, kind), dense)
+    assert torch.equal(generate(pipeline, kind), dense)
 
 
 @pytest.mark.parametrize("kind", [CONTROLNET, CONTROLNET_XL], ids=lambda kind: kind.name)
 def test_a_controlnet_left_alone(pipeline, kind):
-    expected = draw_plainly(pipeline, kind, controlnet=False)
+    expected = generate_plainly(pipeline, kind, controlnet=False)
     with patched(pipeline, Settings(factor=2, controlnet=False)):
-        output = draw(pipeline, kind)
+        output = generate(pipeline, kind)
         assert_no_hooks(pipeline.controlnet)
     close(output, expected)
     with patched(pipeline, Settings(factor=2)):
-        differs(draw(pipeline, kind), output)
+        differs(generate(pipeline, kind), output)
 
 
 @pytest.mark.parametrize("scheduler", [ddim, euler])
-def test_a_patch_stays_for_several_pictures(scheduler):
+def test_a_patch_stays_for_several_images(scheduler):
     pipeline = make(scheduler=scheduler)
-    before = draw(pipeline)
+    before = generate(pipeline)
     apply_patch(pipeline, Settings(factor=2))
-    changed = draw(pipeline)
+    changed = generate(pipeline)
     differs(changed, before)
-    other = draw(pipeline, seed=1)
-    assert torch.equal(draw(pipeline), changed)
+    other = generate(pipeline, seed=1)
+    assert torch.equal(generate(pipeline), changed)
     assert remove_patch(pipeline) is True
-    assert torch.equal(draw(pipeline), before)
-    close(changed, draw_plainly(pipeline))
-    close(other, draw_plainly(pipeline, seed=1))
+    assert torch.equal(generate(pipeline), before)
+    close(changed, generate_plainly(pipeline))
+    close(other, generate_plainly(pipeline, seed=1))
     assert remove_patch(pipeline) is False
 
 
-def test_told_by_the_callback(pipeline):
-    """Told, steps are numbered as an untold patch counts them, so the pictures are the same."""
+def test_at_in_the_callback(pipeline):
+    """`at` with the true step numbers gives the same image as counting steps by the timestep."""
 
-    def tell(pipe, step, timestep, values):
+    def set_step(pipe, step, timestep, values):
         patch.at(step + 1, STEPS)
         return values
 
     with patched(pipeline, Settings(factor=2)):
-        untold = draw(pipeline)
+        counted = generate(pipeline)
     with patched(pipeline, Settings(factor=2)) as patch:
         patch.at(0, STEPS)
-        assert torch.equal(draw(pipeline, callback_on_step_end=tell), untold)
+        assert torch.equal(generate(pipeline, callback_on_step_end=set_step), counted)
 
 
-# What else changes attention
+# Other changes of attention
 
 
 def test_an_ip_adapter():
-    """It adds a picture's tokens to cross-attention, by processors of its own, and leaves self-attention alone."""
+    """It adds the tokens of an image to cross-attention, with its own processors, and leaves self-attention alone."""
     pipeline = make()
     unet = pipeline.unet
     torch.manual_seed(8)
@@ -273,28 +275,28 @@ def test_an_ip_adapter():
     }
     projection = {"proj.weight": torch.randn(4 * CONTEXT, 8), "proj.bias": torch.zeros(4 * CONTEXT)}
     projection |= {"norm.weight": torch.ones(CONTEXT), "norm.bias": torch.zeros(CONTEXT)}
-    without = draw(pipeline)
+    without = generate(pipeline)
     unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}], low_cpu_mem_usage=False)
-    picture = {"ip_adapter_image_embeds": [torch.randn(2, 1, 8)]}
-    dense = draw(pipeline, **picture)
+    image_embeds = {"ip_adapter_image_embeds": [torch.randn(2, 1, 8)]}
+    dense = generate(pipeline, **image_embeds)
     differs(dense, without)
     with patched(pipeline, Settings(factor=2)) as patch:
-        output = draw(pipeline, **picture)
+        output = generate(pipeline, **image_embeds)
         assert {(row.calls, row.downsampled) for row in patch.report()} == {(STEPS, STEPS)}
-    close(output, draw_plainly(pipeline, **picture))
+    close(output, generate_plainly(pipeline, **image_embeds))
     differs(output, dense)
-    assert torch.equal(draw(pipeline, **picture), dense)
+    assert torch.equal(generate(pipeline, **image_embeds), dense)
     assert_no_hooks(unet)
 
 
 PERTURBED = Kind("StableDiffusionPAGPipeline", SIZE)
 
 
-def perturbed(attention: nn.Module, tokens: Tensor, grid: tuple[int, int], corner: tuple[int, int]) -> Tensor:
-    """Two thirds of the batch attend, the last has each token's own value for its result."""
+def perturbed(attention: nn.Module, tokens: Tensor, grid: tuple[int, int], offset: tuple[int, int]) -> Tensor:
+    """Two thirds of the batch attend. In the last third, the result of each token is its own value."""
     attending, alone = tokens[:2], tokens[2:]
     values = project(attention.to_out[0], project(attention.to_v, alone))
-    return torch.cat([coarsely(attention, attending, grid, corner), values])
+    return torch.cat([downsampled_attention(attention, attending, grid, offset), values])
 
 
 @pytest.mark.parametrize("layers", [["mid"], ["down_blocks.0", "mid"]])
@@ -302,24 +304,24 @@ def test_perturbed_attention_guidance(layers):
     pipeline = make(PERTURBED, pag_applied_layers=layers)
     call = {"pag_scale": 3.0}
     special = {path: perturbed for path in PERTURBED.finest if path.startswith(tuple(layers))}
-    dense = draw(pipeline, PERTURBED, **call)
-    differs(dense, draw(pipeline, PERTURBED, pag_scale=0.0))
-    expected = draw_plainly(pipeline, PERTURBED, special=special, **call)
+    dense = generate(pipeline, PERTURBED, **call)
+    differs(dense, generate(pipeline, PERTURBED, pag_scale=0.0))
+    expected = generate_plainly(pipeline, PERTURBED, special=special, **call)
     with patched(pipeline, Settings(factor=2)) as patch:
-        output = draw(pipeline, PERTURBED, **call)
+        output = generate(pipeline, PERTURBED, **call)
         assert {(row.calls, row.downsampled) for row in patch.report()} == {(STEPS, STEPS)}
     close(output, expected)
     differs(output, dense)
-    assert torch.equal(draw(pipeline, PERTURBED, **call), dense)
+    assert torch.equal(generate(pipeline, PERTURBED, **call), dense)
     assert_no_hooks(pipeline.unet)
 
 
 def test_fused_projections():
     pipeline = make()
-    dense = draw(pipeline)
+    dense = generate(pipeline)
     with patched(pipeline, Settings(factor=2)) as patch:
         pipeline.fuse_qkv_projections(vae=False)
-        close(draw(pipeline), dense)
+        close(generate(pipeline), dense)
         for row in patch.report():
             assert (row.calls, row.downsampled) == (STEPS, 0)
             assert "fused" in next(iter(row.skips))
@@ -328,7 +330,7 @@ def test_fused_projections():
     assert_no_hooks(pipeline.unet)
     pipeline.unfuse_qkv_projections(vae=False)
     with patched(pipeline, Settings(factor=2)):
-        close(draw(pipeline), draw_plainly(make()))
+        close(generate(pipeline), generate_plainly(make()))
 
 
 # Pipelines without a UNet
@@ -357,11 +359,11 @@ def flux() -> Any:
 
 @pytest.mark.parametrize("build", [pixart, sd3, flux])
 def test_diffusion_transformers_are_refused(build):
-    """By a message that says what was looked for, and where; nothing of theirs is touched."""
+    """The message says what was looked for, and where. The model is not changed."""
     pipeline_class, transformer = build()
     names = set(inspect.signature(pipeline_class).parameters) - {"is_distilled"}
     pipeline = pipeline_class(**{**dict.fromkeys(names), "transformer": transformer})
-    with pytest.raises(UnsupportedModelError, match=r"attn1 of to_q, to_k and to_v \(looked in .*\.unet"):
+    with pytest.raises(UnsupportedModelError, match=r"attn1.to_q, attn1.to_k and attn1.to_v \(looked in .*\.unet"):
         apply_patch(pipeline, Settings())
     with pytest.raises(UnsupportedModelError, match="looked in"):
         apply_patch(transformer, Settings())

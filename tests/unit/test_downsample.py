@@ -1,4 +1,4 @@
-"""The operation on one token grid, held against torch's interpolation and against the rule written out plainly."""
+"""Downsampling of one token grid, compared with torch's interpolation and with a plain reference."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from plain_attention import CORNERS, kept_indices, subsample
+from plain_attention import OFFSETS, expected_indices, subsample
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from todo.downsample import downsample, kept_size, phase_order, picked, release
+from todo.downsample import downsample, kept_indices, kept_size, phase_order, release
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
-PICKS = METHODS[:2]
+GATHERS = METHODS[:2]
 methods = pytest.mark.parametrize("method", METHODS)
-picks = pytest.mark.parametrize("method", PICKS)
+gathers = pytest.mark.parametrize("method", GATHERS)
 sides = st.integers(1, 40)
 quarters = st.integers(4, 32).map(lambda quarter: quarter / 4)
 
 
 def numbered(h: int, w: int) -> torch.Tensor:
-    """Tokens whose only channel is their place in raster order."""
+    """Tokens whose only channel is their raster index."""
     return torch.arange(h * w, dtype=torch.float64).reshape(1, h * w, 1)
 
 
@@ -39,13 +39,13 @@ def interpolated(tokens: torch.Tensor, h: int, w: int, method: str, factor: int)
 
 
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(1, 6), st.sampled_from(METHODS), st.integers(1, 3))
-def test_equals_torch_interpolation_where_the_factor_divides(factor, rows, columns, method, batch):
+def test_equals_torch_interpolation_if_the_factor_divides_the_sides(factor, rows, columns, method, batch):
     h, w = factor * rows, factor * columns
     tokens = torch.randn(batch, h * w, 5)
     expected = interpolated(tokens, h, w, method, factor)
     kept = downsample(tokens, (h, w), factor, method)
     assert kept.shape == (batch, rows * columns, 5)
-    if method in PICKS:
+    if method in GATHERS:
         assert torch.equal(kept, expected)
     else:
         torch.testing.assert_close(kept, expected)
@@ -60,7 +60,7 @@ def test_nearest_follows_the_rule_at_any_size_and_quarter_factor(h, w, factor):
 
 @given(st.integers(1, 200), quarters)
 def test_nearest_exact_follows_the_rule_at_any_size_and_quarter_factor(side, factor):
-    """Where a centre falls into the next cell, or behind the last, the rule does not say which line stands for it."""
+    """If a centre lies in the next cell or beyond the last, the rule does not say which row is kept instead."""
     starts = [math.floor(i * factor) for i in range(math.ceil(side / factor))]
     ends = [*starts[1:], side]
     for kept in (seen(1, side, factor, "nearest-exact"), seen(side, 1, factor, "nearest-exact")):
@@ -82,19 +82,19 @@ def test_nearest_exact_follows_the_rule_at_any_size_and_quarter_factor(side, fac
         (1, 2, [0], [0]),
     ],
 )
-def test_the_rule_by_hand(side, factor, nearest, exact):
+def test_examples_worked_out_by_hand(side, factor, nearest, exact):
     assert seen(1, side, factor, "nearest") == nearest
     assert seen(side, 1, factor, "nearest") == nearest
     assert seen(1, side, factor, "nearest-exact") == exact
     assert seen(side, 1, factor, "nearest-exact") == exact
 
 
-@picks
+@gathers
 @example(h=1, w=9, factor=1.25, step=0)
 @example(h=9, w=9, factor=1.25, step=1)
 @given(h=sides, w=sides, factor=st.floats(1, 8), step=st.none() | st.integers(0, 200))
 def test_any_factor_keeps_one_token_of_each_cell(method, h, w, factor, step):
-    """At a factor next to a fraction, floor(i · factor) in floats may be another line than in exact numbers."""
+    """For a factor close to a fraction, floor(i · factor) may differ between floats and exact numbers."""
     kept = seen(h, w, factor, method, step)
     assert len(set(kept)) == len(kept) == math.ceil(h / factor) * math.ceil(w / factor)
     starts = [
@@ -106,17 +106,17 @@ def test_any_factor_keeps_one_token_of_each_cell(method, h, w, factor, step):
     assert found == sorted(set(found))
 
 
-@given(sides, sides, quarters, st.sampled_from(PICKS), st.integers(0, 100))
-def test_neighbouring_cells_pick_different_positions(h, w, factor, method, step):
-    """One further down for each cell to the left, one further across for each cell above."""
+@given(sides, sides, quarters, st.sampled_from(GATHERS), st.integers(0, 100))
+def test_neighbouring_cells_have_different_offsets(h, w, factor, method, step):
+    """One row more for each cell to the right, one column more for each cell down."""
     cell = math.ceil(factor)
-    corner = phase_order(cell)[step % cell**2]
-    assert seen(h, w, factor, method, step) == kept_indices(h, w, factor, method, corner)
+    offset = phase_order(cell)[step % cell**2]
+    assert seen(h, w, factor, method, step) == expected_indices(h, w, factor, method, offset)
 
 
 @given(st.integers(2, 8), st.integers(2, 6), st.integers(2, 6), st.integers(0, 100))
-def test_a_step_sees_as_many_lines_as_there_is_room_for(factor, rows, columns, step):
-    """The paper's grid sees every factor-th row and column only."""
+def test_a_step_covers_as_many_rows_and_columns_as_possible(factor, rows, columns, step):
+    """The paper's grid only covers every factor-th row and column."""
     tokens = [
         divmod(token, factor * columns) for token in seen(factor * rows, factor * columns, factor, "nearest", step)
     ]
@@ -131,9 +131,12 @@ def test_number_kept(h, w, factor, method):
 
 
 @given(
-    st.integers(1, 20), st.integers(1, 20), st.integers(4, 20).map(lambda quarter: quarter / 4), st.sampled_from(PICKS)
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(4, 20).map(lambda quarter: quarter / 4),
+    st.sampled_from(GATHERS),
 )
-def test_a_cycle_sees_every_token_and_keeps_as_many_each_step(h, w, factor, method):
+def test_a_cycle_uses_every_token_and_keeps_the_same_number_at_each_step(h, w, factor, method):
     cycle = math.ceil(factor) ** 2
     steps = [seen(h, w, factor, method, step) for step in range(cycle)]
     assert {token for step in steps for token in step} == set(range(h * w))
@@ -142,8 +145,8 @@ def test_a_cycle_sees_every_token_and_keeps_as_many_each_step(h, w, factor, meth
     assert seen(h, w, factor, method, 2 * cycle + 1) == steps[1 % cycle]
 
 
-@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(PICKS))
-def test_a_cycle_sees_every_token_once_where_the_factor_divides(factor, rows, columns, method):
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(GATHERS))
+def test_a_cycle_uses_every_token_once_if_the_factor_divides_the_sides(factor, rows, columns, method):
     h, w = factor * rows, factor * columns
     tokens = [token for step in range(factor**2) for token in seen(h, w, factor, method, step)]
     assert sorted(tokens) == list(range(h * w))
@@ -151,21 +154,21 @@ def test_a_cycle_sees_every_token_once_where_the_factor_divides(factor, rows, co
 
 def test_the_order_at_two():
     firsts = [divmod(seen(4, 6, 2, "nearest", step)[0], 6) for step in range(5)]
-    assert firsts == [*CORNERS, CORNERS[0]]
-    for step, corner in enumerate(CORNERS):
-        expected = subsample(numbered(5, 7), 5, 7, 2, "nearest", corner)
+    assert firsts == [*OFFSETS, OFFSETS[0]]
+    for step, offset in enumerate(OFFSETS):
+        expected = subsample(numbered(5, 7), 5, 7, 2, "nearest", offset)
         assert torch.equal(downsample(numbered(5, 7), (5, 7), 2, "nearest", step), expected)
 
 
 @pytest.mark.parametrize("cell", range(1, 10))
-def test_phase_order_holds_each_position_once(cell):
+def test_phase_order_contains_each_offset_once(cell):
     order = phase_order(cell)
     assert order[0] == (0, 0)
     assert sorted(order) == [(row, column) for row in range(cell) for column in range(cell)]
 
 
 def bit_reversed(cell):
-    """The order of ordered dithering: quarters of the cell in turn, opposite ones first, then quarters of those."""
+    """The order of ordered dithering: the quarters of the cell in turn, diagonal ones first, then their quarters."""
     if cell == 1:
         return [(0, 0)]
     corners = ((0, 0), (1, 1), (0, 1), (1, 0))
@@ -179,8 +182,8 @@ def test_phase_order_is_that_of_ordered_dithering(cell):
 
 
 @pytest.mark.parametrize("cell", [3, 4, 8])
-def test_positions_in_a_row_lie_apart(cell):
-    """Neighbours in time are no neighbours in space while there is a choice: not for the first cell² / 4 steps."""
+def test_successive_offsets_lie_apart(cell):
+    """They are not adjacent while there is a choice, which is for the first cell² / 4 steps."""
     order = phase_order(cell)[: max(cell * cell // 4, 2)]
     for before, after in pairwise(order):
         gaps = [min((a - b) % cell, (b - a) % cell) for a, b in zip(before, after, strict=True)]
@@ -196,7 +199,7 @@ def test_blends_have_no_phase(method):
 @methods
 @pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2), ((10, 7), 2.5), ((9, 9), 3)])
 @pytest.mark.parametrize("step", [0, 1, 3])
-def test_each_grid_of_several_is_downsampled_by_itself(method, grid, factor, step):
+def test_each_of_several_grids_is_downsampled_separately(method, grid, factor, step):
     h, w = grid
     chunks = [torch.randn(2, h * w, 3) for _ in range(3)]
     alone = [downsample(chunk, grid, factor, method, step) for chunk in chunks]
@@ -211,7 +214,7 @@ def test_dtypes(method, dtype, grid, factor):
     kept = downsample(tokens, grid, factor, method)
     expected = downsample(tokens.double(), grid, factor, method)
     assert kept.dtype == dtype
-    if method in PICKS:
+    if method in GATHERS:
         assert torch.equal(kept.double(), expected)
     else:
         tolerance = 32 * torch.finfo(dtype).eps
@@ -238,8 +241,8 @@ def test_gradient(method, grid, factor):
     assert torch.autograd.gradcheck(lambda given: downsample(given, grid, factor, method, 1), (tokens,))
 
 
-@picks
-def test_what_inference_mode_left_behind_serves_training(method):
+@gathers
+def test_indices_cached_in_inference_mode_can_be_used_in_training(method):
     grid, step = (11, 15), 3
     tokens = torch.randn(1, math.prod(grid), 3)
     with torch.inference_mode():
@@ -251,7 +254,7 @@ def test_what_inference_mode_left_behind_serves_training(method):
     assert trained.grad.sum() == kept.numel()
 
 
-@picks
+@gathers
 def test_the_default_device_does_not_matter(method):
     phase_order.cache_clear()
     expected = seen(9, 7, 3, method, 2)
@@ -267,7 +270,7 @@ VIEWS = ("view", "_unsafe_view", "reshape", "detach", "alias")
 
 
 class Recorder(TorchDispatchMode):
-    """The ATen operations dispatched, and those whose result is no view of what they were given."""
+    """Records the ATen operations, and the results that are not views of an input."""
 
     def __init__(self):
         super().__init__()
@@ -288,7 +291,7 @@ class Recorder(TorchDispatchMode):
 )
 @pytest.mark.parametrize("chunks", [1, 2])
 @pytest.mark.parametrize("step", [None, 0, 1, 7])
-@picks
+@gathers
 def test_only_the_kept_tokens_are_copied(grid, factor, chunks, step, method):
     tokens = torch.randn(2, chunks * math.prod(grid), 8)
     downsample(tokens, grid, factor, method, step)
@@ -303,7 +306,7 @@ def test_only_the_kept_tokens_are_copied(grid, factor, chunks, step, method):
     )
 
 
-def test_the_recorder_can_tell():
+def test_the_recorder_detects_copies():
     tokens = torch.randn(1, 25, 2)
     with Recorder() as recorder:
         downsample(tokens, (5, 5), 2, "bilinear")
@@ -315,12 +318,12 @@ def test_the_recorder_can_tell():
     assert len(recorder.copied) > 1
 
 
-@picks
+@gathers
 @example(side=147, kept=122)
 @given(side=st.integers(1, 600), kept=st.integers(16, 128))
-def test_lines_at_the_factors_that_auto_makes(method, side, kept):
+def test_kept_rows_at_the_factors_of_auto_mode(method, side, kept):
     factor = max(side / kept, 1.0)
     for phase in (None, *range(math.ceil(factor))):
-        lines = picked((side, 1), factor, method, phase).flatten().tolist()
+        lines = kept_indices((side, 1), factor, method, phase).flatten().tolist()
         assert lines == sorted(set(lines))
         assert 0 <= lines[0] <= lines[-1] < side

@@ -1,5 +1,6 @@
-"""What a step costs beside its arithmetic: no copy of a whole token grid, one gather for keys and values, no waiting
-for the device. Counted by operations and allocations; time is measured by the benchmarks."""
+"""The overhead of a step: no copy of a whole token grid, one gather for keys and values, no waiting for the device.
+
+Operations and allocations are counted here. Times are measured by the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from small_models import image, one_level, run
-from todo.bench.memory import LiveStorage
+from small_models import level_inputs, one_level, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from todo import Settings, apply_patch, remove_patch
@@ -47,21 +47,21 @@ def model():
 
 
 def allocations(model) -> list[int]:
-    given = image(*GRID)
+    given = level_inputs(*GRID)
     with LiveStorage() as live:
         run(model, given)
     return live.made
 
 
 def operations(model) -> Counter[str]:
-    given = image(*GRID)
+    given = level_inputs(*GRID)
     with Operations() as counted:
         run(model, given)
     return counted.counts
 
 
 def ideal(model, kept: int) -> Counter[int]:
-    """Allocations where the kept tokens are there already: nothing can be made of fewer."""
+    """The allocations if the kept tokens already exist, which is the minimum."""
     tokens = torch.zeros(1, kept, 32)
     projections = (model.attention.to_k, model.attention.to_v)
     handles = [each.register_forward_pre_hook(lambda *_: (tokens,)) for each in projections]
@@ -72,13 +72,13 @@ def ideal(model, kept: int) -> Counter[int]:
             handle.remove()
 
 
-def test_the_only_thing_made_is_one_gather_for_keys_and_values(model, settings):
-    """So no copy of all tokens, none of what was kept, and no gather for keys and values each."""
+def test_the_only_extra_allocation_is_one_gather_for_keys_and_values(model, settings):
+    """There is no copy of all tokens, no copy of the kept tokens, and no second gather for the values."""
     whole = max(Counter(allocations(model)))
     patch = apply_patch(model, settings)
     for step in range(5):
         patch.at(step, 5)
-        run(model, image(*GRID))  # the phase's first call makes its indices
+        run(model, level_inputs(*GRID))  # the first call of a phase creates its indices
         made = Counter(allocations(model))
         kept = patch.report()[0].kept
         assert kept < GRID[0] * GRID[1]
@@ -89,12 +89,12 @@ def test_the_only_thing_made_is_one_gather_for_keys_and_values(model, settings):
 
 
 def test_a_hypernetworks_values_are_gathered_too(model, settings):
-    """They come from tokens of their own, and cost a gather of their own."""
+    """They have separate inputs, so they need a separate gather."""
     handle = model.attention.to_v.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     try:
         patch = apply_patch(model, settings)
         patch.at(0, 5)
-        run(model, image(*GRID))
+        run(model, level_inputs(*GRID))
         made = Counter(allocations(model))
         kept = patch.report()[0].kept
         patch.remove()
@@ -109,14 +109,14 @@ def test_nothing_waits_for_the_device(model, settings):
     patch = apply_patch(model, settings)
     for step in range(5):
         patch.at(step, 5)
-        run(model, image(*GRID))  # the phase's first call makes its indices
+        run(model, level_inputs(*GRID))  # the first call of a phase creates its indices
         further = operations(model) - dense
         waiting = ("_local_scalar_dense", "item", "nonzero", "_to_copy", "lift_fresh", "equal", "copy_")
         assert not [name for name in further if any(part in name for part in waiting)], further
 
 
-def test_the_count_can_tell_what_waits(model):
-    """An untold patch whose phase turns reads the timestep."""
+def test_the_count_detects_waiting(model):
+    """If `at` is never called, the phase depends on the timestep, which must be read from the device."""
     dense = operations(model)
     apply_patch(model, Settings(mode="manual", factor=2))
     assert any("_local_scalar_dense" in name for name in operations(model) - dense)
@@ -130,10 +130,10 @@ def test_outside_the_window_nothing_is_done(model):
 
 
 def test_a_step_costs_one_operation_or_two(model, settings):
-    """Beside what dense computes: a gather of tokens, and views."""
+    """In addition to dense: a gather of tokens, and views."""
     dense = operations(model)
     patch = apply_patch(model, settings)
     patch.at(0, 10)
-    run(model, image(*GRID))
+    run(model, level_inputs(*GRID))
     further = operations(model) - dense
     assert sum(further.values()) <= 8, further

@@ -1,5 +1,6 @@
-"""Beside the real tomesd, and beside what changes projections: whichever comes first, nothing breaks, and what does not
-fit is left to it."""
+"""The patch together with the real tomesd and with other changes of projections, in either order.
+
+Nothing breaks, and blocks that ToDo cannot downsample are left to the other extension."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import tomesd
 import torch
-from plain_attention import CORNERS, replace_attention
+from plain_attention import OFFSETS, replace_attention
 from small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, diffusers_unet, inputs, run
 from torch import nn
 
@@ -29,7 +30,7 @@ def model(ldm_unet) -> WebUIModel:
 
 
 def alone(model: nn.Module, given, **tome) -> torch.Tensor:
-    """The output under tomesd and nothing else."""
+    """The output with tomesd only."""
     tomesd.apply_patch(model, **{**TOME, **tome})
     output = run(model.model.diffusion_model, given)
     tomesd.remove_patch(model)
@@ -71,7 +72,7 @@ def test_merged_tokens_are_left_whole(model, first, removed, grid):
 
 
 @orders
-def test_levels_that_are_not_merged_are_downsampled(model, first):
+def test_levels_without_merging_are_downsampled(model, first):
     unet = model.model.diffusion_model
     given = inputs(16, 24)
     settings = Settings(factor=2, deep_factor=2, max_downsample=2)
@@ -83,7 +84,7 @@ def test_levels_that_are_not_merged_are_downsampled(model, first):
     tomesd.remove_patch(model)
     try:
         for path in SD1_BLOCKS[2]:
-            replace_attention(unet, path, 8, 12, 2, corner=CORNERS[1])
+            replace_attention(unet, path, 8, 12, 2, offset=OFFSETS[1])
         torch.testing.assert_close(output, alone(model, given), rtol=1e-4, atol=1e-4)
     finally:
         for path in SD1_BLOCKS[2]:
@@ -92,7 +93,7 @@ def test_levels_that_are_not_merged_are_downsampled(model, first):
 
 @orders
 @pytest.mark.parametrize("merge", [{"merge_attn": False, "merge_mlp": True}, {"merge_attn": False}])
-def test_merging_outside_self_attention_does_not_hinder(model, first, merge):
+def test_merging_outside_self_attention_does_not_prevent_downsampling(model, first, merge):
     patch = apply_both(model, Settings(factor=2), first, **merge)
     output = run(model.model.diffusion_model, inputs(16, 24))
     assert output.isfinite().all()
@@ -146,8 +147,8 @@ def test_on_diffusers(first):
     assert torch.equal(run(unet, given), plain)
 
 
-# A stand-in for ControlNet-LLLite as sd-webui-controlnet puts it on models (scripts/controlnet_lllite.py:189-230
-# of 56cec5b): a forward on the projection itself, which adds something of its own to each token of the whole grid.
+# A stand-in for ControlNet-LLLite as sd-webui-controlnet applies it (scripts/controlnet_lllite.py:189-230 of 56cec5b):
+# it replaces the forward of a projection to add something to each token of the whole grid.
 
 
 @contextmanager
@@ -187,17 +188,17 @@ def test_projections_that_add_to_each_token_stay_whole(ldm_unet, first):
         rows = {row.name: row for row in patch.report()}
     left = rows.pop(f"{covered}.transformer_blocks.0")
     assert left.downsampled == 0
-    assert "replaced by a neighbour" in next(iter(left.skips))
+    assert "replaced by another extension" in next(iter(left.skips))
     assert all(row.downsampled == 1 for row in rows.values())
     with patched(ldm_unet, settings) as patch:
         run(ldm_unet, given)
-        assert all(row.downsampled == 1 for row in patch.report()), "it was taken off"
+        assert all(row.downsampled == 1 for row in patch.report()), "LLLite has been removed"
     for module in ldm_unet.modules():
         vars(module).pop("forward", None)
 
 
-def test_weights_that_are_cast_do_not_hinder():
-    """diffusers' layerwise casting gives each projection a forward of its own, and marks it so."""
+def test_layerwise_casting_does_not_prevent_downsampling():
+    """diffusers replaces the forward of each projection and sets a mark on it."""
     unet = diffusers_unet()
     unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
     with patched(unet, Settings(factor=2)) as patch:
@@ -205,16 +206,16 @@ def test_weights_that_are_cast_do_not_hinder():
         assert all(row.downsampled == 1 for row in patch.report())
 
 
-def test_weights_that_are_moved_about_do_not_hinder(ldm_unet):
-    """A stand-in for accelerate's offloading, which gives every module a forward of its own and marks it so."""
+def test_offloading_does_not_prevent_downsampling(ldm_unet):
+    """A stand-in for accelerate's offloading, which replaces the forward of every module and sets a mark on it."""
     given = inputs(16, 24)
     settings = Settings(factor=2)
     with patched(ldm_unet, settings):
         expected = run(ldm_unet, given)
-    moved = [module for module in ldm_unet.modules() if isinstance(module, nn.Linear)]
-    for module in moved:
+    offloaded = [module for module in ldm_unet.modules() if isinstance(module, nn.Linear)]
+    for module in offloaded:
         module._hf_hook, module.forward = object(), module.forward
     with patched(ldm_unet, settings):
         assert torch.equal(run(ldm_unet, given), expected)
-    for module in moved:
+    for module in offloaded:
         del module._hf_hook, module.forward

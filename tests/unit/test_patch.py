@@ -1,4 +1,4 @@
-"""The patch on the real ldm, held against attention over a subsampled grid written out plainly."""
+"""The patch on the real ldm, compared with the plain reference of attention over a subsampled grid."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import itertools
 import pytest
 import torch
 from einops import rearrange
-from plain_attention import CORNERS, attend, project, replace_attention, subsample
+from plain_attention import OFFSETS, attend, project, replace_attention, subsample
 from small_models import (
     SD1_BLOCKS,
     WebUIModel,
     assert_no_hooks,
     hook_counts,
-    image,
     inputs,
+    level_inputs,
     one_level,
     run,
 )
@@ -29,7 +29,7 @@ from todo.downsample import _indices
 
 FIXED = Settings(factor=2, phase="fixed")
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
-PICKS = METHODS[:2]
+GATHERS = METHODS[:2]
 SMALL = [(13, 9), (16, 24)]
 LARGE = [(65, 97), (64, 125)]
 
@@ -41,7 +41,7 @@ def level():
 
 @pytest.fixture
 def whole_precision(monkeypatch):
-    """ldm computes scores in float32 unless told otherwise, which off the GPU needs float32 values, too."""
+    """Keeps ldm from computing scores in float32, which on the CPU would need float32 values, too."""
     monkeypatch.setattr("ldm.modules.attention._ATTN_PRECISION", "same")
 
 
@@ -55,8 +55,8 @@ def differs(actual: torch.Tensor, other: torch.Tensor) -> None:
     assert (actual - other).abs().max() > 1e-2
 
 
-class Heard:
-    """Records what an attention module is called with and returns."""
+class RecordedCalls:
+    """Records the input and output of each call of an attention module."""
 
     def __init__(self, attention: torch.nn.Module):
         self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -64,7 +64,7 @@ class Heard:
             lambda _, args, output: self.calls.append((args[0].detach().clone(), output.detach().clone()))
         )
 
-    def __enter__(self) -> Heard:
+    def __enter__(self) -> RecordedCalls:
         return self
 
     def __exit__(self, *error) -> None:
@@ -72,19 +72,19 @@ class Heard:
 
 
 def attention_calls(model, given) -> tuple[torch.Tensor, torch.Tensor]:
-    with Heard(model.attention) as heard:
+    with RecordedCalls(model.attention) as recorded:
         run(model, given)
-    (call,) = heard.calls
+    (call,) = recorded.calls
     return call
 
 
 def check_one_call(model, grid, batch, method, phase, step) -> None:
-    given = tuple(part.to(next(model.parameters()).dtype) for part in image(*grid, batch=batch))
+    given = tuple(part.to(next(model.parameters()).dtype) for part in level_inputs(*grid, batch=batch))
     with patched(model, Settings(factor=2, method=method, phase=phase)) as patch:
         patch.at(step=step, steps=20)
         tokens, output = attention_calls(model, given)
-    corner = CORNERS[step % 4] if phase == "cycle" else None
-    close(output, attend(model.attention, tokens, subsample(tokens, *grid, 2, method, corner)))
+    offset = OFFSETS[step % 4] if phase == "cycle" else None
+    close(output, attend(model.attention, tokens, subsample(tokens, *grid, 2, method, offset)))
     if tokens.dtype == torch.float32 and grid in SMALL:
         differs(output, attend(model.attention, tokens, tokens))
 
@@ -115,7 +115,7 @@ def test_a_transformer_of_several_blocks(grid):
     model = one_level(depth=3)
     reference = copy.deepcopy(model)
     replace_attention(reference, "input_blocks.0.0", *grid, 2)
-    given = image(*grid, batch=2)
+    given = level_inputs(*grid, batch=2)
     dense = run(model, given)
     with patched(model, FIXED) as patch:
         close(run(model, given), run(reference, given))
@@ -123,13 +123,13 @@ def test_a_transformer_of_several_blocks(grid):
         assert len(patch.report()) == 3
 
 
-def reference_unet(unet, grid, factors: dict[int, float], method="nearest", corner=None):
-    """The UNet with plain attention, subsampled by each level's factor where it has one."""
+def reference_unet(unet, grid, factors: dict[int, float], method="nearest", offset=None):
+    """A copy of the UNet with the plain reference at each level in `factors`."""
     reference = copy.deepcopy(unet)
     for resolution, factor in factors.items():
         for path in SD1_BLOCKS[resolution]:
             sides = [side // resolution for side in grid]
-            replace_attention(reference, path, *sides, factor, method, corner)
+            replace_attention(reference, path, *sides, factor, method, offset)
     return reference
 
 
@@ -142,8 +142,8 @@ def test_the_whole_unet(ldm_unet, batch, method):
     with patched(ldm_unet, Settings(factor=2, method=method)) as patch:
         for step in (0, 1, 6):
             patch.at(step, 20)
-            corner = CORNERS[step % 4] if method in PICKS else None
-            expected = run(reference_unet(ldm_unet, (16, 24), {1: 2}, method, corner), given)
+            offset = OFFSETS[step % 4] if method in GATHERS else None
+            expected = run(reference_unet(ldm_unet, (16, 24), {1: 2}, method, offset), given)
             output = run(ldm_unet, given)
             close(output, expected)
             differs(output, dense)
@@ -168,14 +168,14 @@ def test_auto_keeps_the_grid(ldm_unet):
     close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3, 2: 3, 4: 3}), given))
 
 
-def test_what_is_kept_between_calls_goes_with_the_patch(ldm_unet):
+def test_cached_indices_are_freed_with_the_patch(ldm_unet):
     with patched(ldm_unet, Settings(factor=2)):
         run(ldm_unet, inputs(16, 24))
         assert _indices.cache_info().currsize == 1
     assert _indices.cache_info().currsize == 0
 
 
-def test_auto_has_no_effect_on_small_pictures(ldm_unet):
+def test_auto_has_no_effect_on_small_images(ldm_unet):
     given = inputs(16, 24)
     dense = run(ldm_unet, given)
     with patched(ldm_unet, Settings()) as patch:
@@ -210,10 +210,10 @@ def test_the_middle_block_is_never_hooked(ldm_unet):
         assert not [name for name in hook_counts(ldm_unet) if name.startswith("middle_block")]
 
 
-def test_halves_of_guidance_in_calls_of_their_own(ldm_unet):
+def test_conditional_and_unconditional_calls_apart(ldm_unet):
     given = inputs(16, 24, batch=2)
     halves = [tuple(part[i : i + 1] for part in given) for i in range(2)]
-    reference = reference_unet(ldm_unet, (16, 24), {1: 2}, corner=CORNERS[3])
+    reference = reference_unet(ldm_unet, (16, 24), {1: 2}, offset=OFFSETS[3])
     with patched(ldm_unet, Settings(factor=2)) as patch:
         patch.at(step=3, steps=20)
         apart = torch.cat([run(ldm_unet, half) for half in halves])
@@ -256,12 +256,12 @@ def test_passes_follow_at(ldm_unet):
         close(run(ldm_unet, given), run(reference_unet(ldm_unet, (16, 24), {1: 4}), given))
 
 
-# What an explicit context, a mask or tiles change
+# An explicit context, a mask, and tiles
 
 
 def test_a_context_of_whole_grids(level):
     grid = (13, 9)
-    given = image(*grid, batch=2)
+    given = level_inputs(*grid, batch=2)
     tokens, _ = attention_calls(level, given)
     bank = torch.cat([tokens, torch.randn_like(tokens), torch.randn_like(tokens)], dim=1)
     with patched(level, Settings(factor=2)) as patch, torch.no_grad():
@@ -269,7 +269,7 @@ def test_a_context_of_whole_grids(level):
         run(level, given)
         output = level.attention(tokens, context=bank)
         positional = level.attention(tokens, bank)
-        expected = attend(level.attention, tokens, subsample(bank, *grid, 2, corner=CORNERS[1]))
+        expected = attend(level.attention, tokens, subsample(bank, *grid, 2, offset=OFFSETS[1]))
         close(output, expected)
         close(positional, expected)
         (row,) = patch.report()
@@ -279,7 +279,7 @@ def test_a_context_of_whole_grids(level):
 @pytest.mark.parametrize("length", [1, 77, 13 * 9 - 1, 13 * 9 + 1, 2 * 13 * 9 + 5])
 def test_a_context_of_other_tokens(level, length):
     grid = (13, 9)
-    given = image(*grid)
+    given = level_inputs(*grid)
     tokens, _ = attention_calls(level, given)
     text = torch.randn(1, length, tokens.shape[2])
     with torch.no_grad():
@@ -296,7 +296,7 @@ def test_a_context_of_other_tokens(level, length):
 
 def test_a_mask(level):
     grid = (13, 9)
-    given = image(*grid, batch=2)
+    given = level_inputs(*grid, batch=2)
     tokens, _ = attention_calls(level, given)
     mask = torch.rand(2, 13 * 9) > 0.3
     with torch.no_grad():
@@ -313,7 +313,7 @@ def test_a_mask(level):
 
 
 def tile(forward, rows: int, columns: int, height: int, width: int):
-    """HyperTile's wrapper: tiles go into the batch before attention and come back after it."""
+    """Like HyperTile's wrapper: moves tiles into the batch before attention and back afterwards."""
 
     def tiled(*args, **kwargs):
         sizes = {"nh": rows, "nw": columns, "h": height // rows, "w": width // columns}
@@ -329,7 +329,7 @@ def tile(forward, rows: int, columns: int, height: int, width: int):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_tiles(level, before, batch):
     grid = (16, 24)
-    given = image(*grid, batch=batch)
+    given = level_inputs(*grid, batch=batch)
     plain = run(level, given)
     level.attention.forward = tile(level.attention.forward, 2, 3, *grid)
     try:
@@ -353,7 +353,7 @@ def test_tiles(level, before, batch):
 
 def test_tiled_queries_alone(level):
     grid = (16, 24)
-    given = image(*grid)
+    given = level_inputs(*grid)
     attention = level.attention
     sizes = {"nh": 2, "nw": 2, "h": 8, "w": 12}
 
@@ -382,9 +382,9 @@ def test_tiled_queries_alone(level):
 
 @pytest.fixture
 def hooked(level):
-    """A patched level whose grid is known, its patch, and tokens to call its projections with."""
+    """A patched attention module whose grid is known, its patch, tokens for its projections, and the reference."""
     grid = (13, 9)
-    given = image(*grid)
+    given = level_inputs(*grid)
     tokens, _ = attention_calls(level, given)
     with patched(level, FIXED) as patch, torch.no_grad():
         run(level, given)
@@ -409,8 +409,8 @@ def test_keys_without_queries_stay_whole(hooked):
     assert sum(patch.report()[0].skips.values()) == 1
 
 
-def test_inputs_of_their_own(hooked):
-    """As hypernetworks give them: keys and values come from different tensors."""
+def test_separate_inputs_for_keys_and_values(hooked):
+    """As from a hypernetwork."""
     attention, _, tokens, fewer = hooked
     for_keys, for_values = tokens + 1, tokens * 2
     attention.to_q(tokens)
@@ -435,7 +435,7 @@ def test_keys_and_values_share_one_gather(level):
             projection.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
             for projection in (level.attention.to_k, level.attention.to_v)
         ]
-        run(level, image(13, 9))
+        run(level, level_inputs(13, 9))
         for handle in handles:
             handle.remove()
     keys, values = arrived
@@ -444,20 +444,20 @@ def test_keys_and_values_share_one_gather(level):
 
 
 def test_nothing_is_held_between_calls(level):
-    """The gathered tokens go with the call: a patch at rest costs no memory."""
+    """The gathered tokens are freed after each call. Between calls, a patch costs no memory."""
     import gc
     import weakref
 
     held = []
     with patched(level, FIXED):
         handle = level.attention.to_v.register_forward_pre_hook(lambda _, args: held.append(weakref.ref(args[0])))
-        run(level, image(13, 9))
+        run(level, level_inputs(13, 9))
         handle.remove()
         gc.collect()
         assert held[0]() is None
 
 
-# On and off
+# Applying and removing
 
 
 def test_removal(ldm_unet):
@@ -491,7 +491,7 @@ def test_weights_and_their_names_stay(ldm_unet):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_hooks_of_others_stay(ldm_unet):
+def test_other_hooks_stay(ldm_unet):
     called = []
     attention = ldm_unet.input_blocks[1][1].transformer_blocks[0].attn1
     handle = attention.to_k.register_forward_pre_hook(lambda _, args: called.append(args[0].shape[1]))
@@ -541,7 +541,7 @@ def test_patched_leaves_a_later_patch(ldm_unet):
 
 
 def test_an_interrupted_call_does_not_disturb_the_next(level):
-    given = image(13, 9)
+    given = level_inputs(13, 9)
     with patched(level, FIXED) as patch:
         expected = run(level, given)
         fail = level.attention.to_v.register_forward_pre_hook(_interrupt)
@@ -560,8 +560,8 @@ def test_gradients_flow_through(level):
     model = copy.deepcopy(level).requires_grad_()
     with patched(model, FIXED):
         with torch.inference_mode():
-            model(*image(13, 9))
-        model(*image(13, 9)).sum().backward()
+            model(*level_inputs(13, 9))
+        model(*level_inputs(13, 9)).sum().backward()
     for projection in (model.attention.to_q, model.attention.to_k, model.attention.to_v):
         assert projection.weight.grad.abs().sum() > 0
 
@@ -578,7 +578,7 @@ def test_gradient_checkpointing():
 # The report
 
 
-def test_report_of_the_untouched(ldm_unet):
+def test_report_before_any_call(ldm_unet):
     with patched(ldm_unet, Settings(factor=2)) as patch:
         rows = patch.report()
     assert len(rows) == 5
@@ -600,7 +600,7 @@ def test_report_counts_tokens_calls_and_reasons(ldm_unet):
     assert rows == {}
 
 
-def test_report_tells_sizes_apart(ldm_unet):
+def test_report_separates_grid_sizes(ldm_unet):
     with patched(ldm_unet, FIXED) as patch:
         run(ldm_unet, inputs(16, 24))
         run(ldm_unet, inputs(8, 8))
@@ -612,17 +612,17 @@ def test_report_tells_sizes_apart(ldm_unet):
     ]
 
 
-def test_report_of_a_taper_names_the_fewest(level):
+def test_report_of_a_taper_has_the_smallest_number(level):
     with patched(level, Settings(factor=4, taper=True)) as patch:
         for step in range(5):
             patch.at(step, 4)
-            run(level, image(16, 24))
+            run(level, level_inputs(16, 24))
         (row,) = patch.report()
     assert (row.kept, row.calls, row.downsampled) == (4 * 6, 5, 4)
 
 
 def test_bypassed_projections_are_counted(level):
-    given = image(13, 9)
+    given = level_inputs(13, 9)
     attention = level.attention
     with patched(level, FIXED) as patch:
         run(level, given)
@@ -638,18 +638,18 @@ def test_bypassed_projections_are_counted(level):
     assert sum(count for row in rows for reason, count in row.skips.items() if "bypass" in reason) == 2
 
 
-def test_wholly_bypassed_projections_are_counted(level):
+def test_projections_bypassed_in_every_call_are_counted(level):
     attention = level.attention
     with patched(level, FIXED) as patch:
         attention.forward = lambda x, **_: attend(attention, x, x)
-        run(level, image(13, 9))
+        run(level, level_inputs(13, 9))
         del attention.forward
         (row,) = patch.report()
     assert (row.calls, row.downsampled) == (1, 0)
     assert "bypass" in next(iter(row.skips))
 
 
-# A patch that nobody tells where sampling stands
+# A patch whose `at` is never called
 
 CYCLE = Settings(factor=2)
 
@@ -658,8 +658,8 @@ def sample(unet, timesteps, grid=(16, 24), seed=7) -> list[torch.Tensor]:
     return [run(unet, inputs(*grid, timestep=timestep, seed=seed)) for timestep in timesteps]
 
 
-def told(unet, settings, steps: list[tuple[float, int, int]]) -> list[torch.Tensor]:
-    """The outputs at (timestep, step, steps) of a patch that is told."""
+def sample_with_at(unet, settings, steps: list[tuple[float, int, int]]) -> list[torch.Tensor]:
+    """The outputs at (timestep, step, steps) of a patch whose `at` is called before each step."""
     with patched(unet, settings) as patch:
         outputs = []
         for timestep, step, of in steps:
@@ -674,32 +674,34 @@ def equal(ones: list[torch.Tensor], others: list[torch.Tensor]) -> None:
         assert torch.equal(one, other), f"call {step}"
 
 
-def test_untold_steps_are_counted_by_the_timestep(ldm_unet):
+def test_without_at_steps_are_counted_by_the_timestep(ldm_unet):
     timesteps = [981, 741, 501, 261, 21]
-    expected = told(ldm_unet, CYCLE, [(timestep, step, 5) for step, timestep in enumerate(timesteps)])
+    expected = sample_with_at(ldm_unet, CYCLE, [(timestep, step, 5) for step, timestep in enumerate(timesteps)])
     with patched(ldm_unet, CYCLE):
         equal(sample(ldm_unet, timesteps), expected)
 
 
-def test_untold_halves_share_the_phase(ldm_unet):
+def test_without_at_calls_with_the_same_timestep_share_the_phase(ldm_unet):
     timesteps = [981, 981, 741, 741, 741, 501]
-    expected = told(ldm_unet, CYCLE, list(zip(timesteps, [0, 0, 1, 1, 1, 2], itertools.repeat(5), strict=False)))
+    expected = sample_with_at(
+        ldm_unet, CYCLE, list(zip(timesteps, [0, 0, 1, 1, 1, 2], itertools.repeat(5), strict=False))
+    )
     with patched(ldm_unet, CYCLE):
         equal(sample(ldm_unet, timesteps), expected)
 
 
-def test_untold_steps_begin_again_where_the_timestep_rises(ldm_unet):
+def test_without_at_steps_begin_again_when_the_timestep_rises(ldm_unet):
     timesteps = [981, 741, 501]
     with patched(ldm_unet, CYCLE):
         first = sample(ldm_unet, timesteps)
         equal(sample(ldm_unet, timesteps), first)
     with patched(ldm_unet, CYCLE):
         equal(sample(ldm_unet, timesteps), first)
-    assert not torch.equal(*told(ldm_unet, CYCLE, [(741, 0, 5), (741, 1, 5)]))
+    assert not torch.equal(*sample_with_at(ldm_unet, CYCLE, [(741, 0, 5), (741, 1, 5)]))
 
 
 @pytest.mark.parametrize(("timestep", "on"), [(999, False), (751, False), (749, True), (501, True), (499, False)])
-def test_untold_progress_comes_from_the_timestep(ldm_unet, timestep, on):
+def test_without_at_progress_comes_from_the_timestep(ldm_unet, timestep, on):
     (dense,) = sample(ldm_unet, [timestep])
     with patched(ldm_unet, Settings(factor=2, start=0.25, end=0.5, phase="fixed")) as patch:
         (output,) = sample(ldm_unet, [timestep])
@@ -707,8 +709,8 @@ def test_untold_progress_comes_from_the_timestep(ldm_unet, timestep, on):
     assert torch.equal(output, dense) is not on
 
 
-def test_untold_timesteps_by_keyword(ldm_unet):
-    expected = told(ldm_unet, CYCLE, [(981, 0, 5), (741, 1, 5)])
+def test_without_at_the_timestep_may_be_a_keyword(ldm_unet):
+    expected = sample_with_at(ldm_unet, CYCLE, [(981, 0, 5), (741, 1, 5)])
     with patched(ldm_unet, CYCLE), torch.no_grad():
         latent, _, context = inputs(16, 24)
         outputs = [
@@ -717,20 +719,20 @@ def test_untold_timesteps_by_keyword(ldm_unet):
     equal(outputs, expected)
 
 
-def test_untold_without_timesteps(level):
-    given = image(13, 9)
+def test_without_at_and_without_timesteps(level):
+    given = level_inputs(13, 9)
     with patched(level, CYCLE), torch.no_grad():
         assert torch.equal(level(given[0], context=given[2]), run(level, given))
 
 
-def test_telling_ends_the_counting(ldm_unet):
+def test_at_ends_the_counting(ldm_unet):
     with patched(ldm_unet, CYCLE) as patch:
         patch.at(2, 5)
         outputs = sample(ldm_unet, [981, 741])
-    equal(outputs, told(ldm_unet, CYCLE, [(981, 2, 5), (741, 2, 5)]))
+    equal(outputs, sample_with_at(ldm_unet, CYCLE, [(981, 2, 5), (741, 2, 5)]))
 
 
-def test_the_phase_moves_and_the_cost_stays(ldm_unet):
+def test_the_phase_changes_and_the_cost_stays(ldm_unet):
     given = inputs(16, 24)
     with patched(ldm_unet, CYCLE) as patch:
         outputs = []

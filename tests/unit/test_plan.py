@@ -1,4 +1,4 @@
-"""The plan, held against torch's own count of operations on the real UNets at their published sizes."""
+"""The plan, compared with torch's count of operations on the real UNets at their published sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINEST = Settings(max_downsample=1)
 
 
 def macs(unet, call) -> int:
-    """Multiply-accumulates of a call: the counter counts two operations for each."""
+    """Multiply-accumulates of a call. The counter counts each as two operations."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call(unet)
     assert counter.get_total_flops() % 2 == 0
@@ -77,7 +77,7 @@ def test_work_is_what_ldm_computes(family, width, height, settings):
 
 
 def test_attention_work_is_the_products_of_self_attention():
-    """softmax(q·Kᵀ)·V of every self-attention block, counted from the grids."""
+    """The products of every self-attention block, q·Kᵀ and weights·V, calculated from the grids."""
     predicted = plan(1024, 768, MANUAL)
     tokens = [(96 * 128) // 4**level for level in range(4)]
     kept = [tokens[0] // 4, *tokens[1:]]
@@ -91,7 +91,7 @@ def test_attention_work_is_the_products_of_self_attention():
 
 @pytest.fixture(scope="module")
 def sdxl():
-    """Stability AI's SDXL base UNet as diffusers configures it."""
+    """Stability AI's SDXL base UNet, as configured in diffusers."""
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
 
@@ -187,7 +187,7 @@ def test_summary_parts(size, settings, part):
     ("size", "settings"),
     [((512, 512), Settings()), ((384, 512), Settings()), ((2048, 2048), Settings(factor=1))],
 )
-def test_no_effect_is_said_in_words(size, settings):
+def test_no_effect_is_stated(size, settings):
     predicted = plan(*size, settings)
     assert "no effect at this size" in predicted.summary()
     assert predicted.note == "no effect at this size"
@@ -195,7 +195,7 @@ def test_no_effect_is_said_in_words(size, settings):
     assert all(level.kept == level.tokens for level in predicted.levels)
 
 
-def test_what_is_off_is_said_in_words():
+def test_the_reason_for_no_effect_is_stated():
     assert plan(1024, 1024, Settings(passes="hires")).note
     assert plan(1024, 1024, Settings(passes="hires"), hires=True).note == ""
     assert plan(1024, 1024, Settings(start=0.5, end=0.5)).note
@@ -253,8 +253,8 @@ def test_bounds_of_the_size(family, size):
 
 def test_the_plan_as_json():
     predicted = plan(1024, 768, MANUAL, family="sdxl")
-    told = json.loads(json.dumps(predicted.to_dict()))
-    assert (told["width"], told["height"], told["family"]) == (1024, 768, "sdxl")
-    assert told["summary"] == predicted.summary()
-    assert told["unet"] == {"dense": predicted.unet.dense, "todo": predicted.unet.todo}
-    assert [level["tokens"] for level in told["levels"]] == [level.tokens for level in predicted.levels]
+    loaded = json.loads(json.dumps(predicted.to_dict()))
+    assert (loaded["width"], loaded["height"], loaded["family"]) == (1024, 768, "sdxl")
+    assert loaded["summary"] == predicted.summary()
+    assert loaded["unet"] == {"dense": predicted.unet.dense, "todo": predicted.unet.todo}
+    assert [level["tokens"] for level in loaded["levels"]] == [level.tokens for level in predicted.levels]

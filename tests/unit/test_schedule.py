@@ -1,4 +1,4 @@
-"""Which factor applies where and when."""
+"""Which factor applies at which level and when."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRID = (64, 96)
 
 def factor(settings: Settings, progress=0.0, resolution=1, grid=GRID, hires=False) -> float:
     value, reason = factor_at(settings, resolution, grid, Moment(progress=progress, hires=hires))
-    assert (value == 1.0) == bool(reason), "a factor of 1 comes with its reason, any other without"
+    assert (value == 1.0) == bool(reason), "there is a reason exactly if the factor is 1"
     return value
 
 
@@ -112,7 +112,7 @@ def test_auto_takes_the_smallest_factor_for_the_longer_side(h, w, kept, resoluti
 
 @pytest.mark.parametrize("pixels", [512, 768, 1024, 1536, 2048])
 def test_auto_gives_every_level_the_grid_that_it_was_trained_on(pixels):
-    """SD1.5 at 512²: 64 × 64 tokens at its finest level, 32 × 32 and 16 × 16 at the next ones."""
+    """SD1.5 at 512²: 64 × 64 tokens at its finest level, then 32 × 32 and 16 × 16."""
     for resolution, trained in ((1, 64), (2, 32), (4, 16)):
         side = pixels // 8 // resolution
         value = factor(Settings(max_downsample=4), resolution=resolution, grid=(side, side))
@@ -120,29 +120,29 @@ def test_auto_gives_every_level_the_grid_that_it_was_trained_on(pixels):
 
 
 @given(st.integers(16, 128), st.integers(1, 600))
-def test_where_auto_leaves_the_finest_level_whole_it_leaves_all(kept, side):
+def test_if_auto_leaves_the_finest_level_whole_it_leaves_all_levels_whole(kept, side):
     settings = Settings(grid=kept, max_downsample=8)
     if factor(settings, grid=(side, side)) == 1:
         for resolution in (2, 4, 8):
-            side = math.ceil(side / 2)  # as a UNet halves it
+            side = math.ceil(side / 2)  # like a UNet
             assert factor(settings, resolution=resolution, grid=(side, side)) == 1
 
 
 @pytest.mark.parametrize(("pixels", "expected"), [(512, 1), (1024, 2), (1536, 3), (2048, 4)])
 def test_the_paper(pixels, expected):
-    """Table of the authors' settings: SD1.5, finest level, each keeping 64 × 64."""
+    """The authors' settings for SD1.5: the finest level only, always keeping 64 × 64."""
     latent = pixels // 8
     assert factor(Settings(), grid=(latent, latent)) == expected
     assert math.ceil(latent / expected) == 64
 
 
 @pytest.mark.parametrize(("h", "w", "value"), [(1, 1, 8), (64, 64, 1), (3, 3, 1.25)])
-def test_a_factor_that_keeps_all_is_no_factor(h, w, value):
+def test_a_factor_that_keeps_every_token_has_no_effect(h, w, value):
     kept_all = all(math.ceil(side / value) == side for side in (h, w))
     assert kept_all == (factor(manual(factor=value), grid=(h, w)) == 1)
 
 
-def test_reasons_are_told_apart():
+def test_each_reason_is_different():
     reasons = {
         factor_at(settings, 1, GRID, moment)[1]
         for settings, moment in [

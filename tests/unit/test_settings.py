@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused and in which words. The table here is the contract's own."""
+"""Settings: which values are accepted, which are refused, and the messages. The table here is the contract."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_strings_stand_for_their_values(values):
 
 
 @pytest.mark.parametrize("field", BOUNDS)
-def test_bounds_are_inclusive_and_one_step_beyond_is_refused(field):
+def test_bounds_are_inclusive_and_values_beyond_them_are_refused(field):
     low, high = BOUNDS[field]
     pair = {"start": ("end", 1), "end": ("start", 0)}.get(field, ("taper", False))
     for value in (low, high):
@@ -155,7 +155,7 @@ def test_choices(field):
 
 @pytest.mark.parametrize("field", [field for field in CHOICES if field != "max_downsample"])
 @pytest.mark.parametrize("value", [1, 1.0, True, ["auto"], {"auto": 1}, b"auto"])
-def test_a_choice_of_words_is_a_string(field, value):
+def test_a_choice_must_be_a_string(field, value):
     assert names_what_is_allowed(field, refused(field, value))
 
 
@@ -163,12 +163,12 @@ def test_a_choice_of_words_is_a_string(field, value):
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, "nan", "inf", "-inf", "1e999", "-1e999", 1e308, 10**400]
 )
-def test_numbers_without_end(field, value):
+def test_infinite_and_huge_numbers(field, value):
     assert names_what_is_allowed(field, refused(field, value))
 
 
 @numeric
-def test_a_whole_number_longer_than_python_prints(field):
+def test_an_integer_too_long_for_python_to_print(field):
     assert names_what_is_allowed(field, refused(field, 10**5000))
 
 
@@ -196,11 +196,11 @@ def test_booleans(value, taper):
 
 
 @pytest.mark.parametrize("value", ["maybe", "", 2, 0.5, [], [True], {}, math.nan])
-def test_what_is_no_boolean(value):
+def test_values_that_are_not_boolean(value):
     assert names_what_is_allowed("taper", refused("taper", value))
 
 
-def test_a_long_value_is_cut_in_the_message():
+def test_a_long_value_is_truncated_in_the_message():
     assert "x" * 200 not in refused("method", "x" * 100_000)
     assert len(refused("factor", list(range(10_000)))) < 300
 
@@ -210,7 +210,7 @@ def test_a_long_value_is_cut_in_the_message():
     [("facto", "factor"), ("deepfactor", "deep_factor"), ("max_down_sample", "max_downsample"), ("metod", "method"),
      ("Grid", "grid"), ("tapper", "taper"), ("hires_facter", "hires_factor"), ("phases", "phase")],
 )  # fmt: skip
-def test_an_unknown_name_names_the_nearest(name, nearest):
+def test_an_unknown_name_gets_a_suggestion(name, nearest):
     with pytest.raises(SettingsError) as caught:
         Settings.from_dict({name: 1})
     assert name in str(caught.value)
@@ -219,7 +219,7 @@ def test_an_unknown_name_names_the_nearest(name, nearest):
 
 
 @pytest.mark.parametrize("name", ["", "zzzzzz", "__class__", "KNOBS", 7, None])
-def test_a_name_like_no_other_is_refused_too(name):
+def test_a_name_without_similar_ones_is_refused_too(name):
     with pytest.raises(SettingsError):
         Settings.from_dict({name: 1})
 
@@ -299,7 +299,7 @@ def test_schema_lists_each_field_with_its_contract():
 
 
 def obeys(row: dict, value) -> bool:
-    """Whether a JSON value obeys a row of a JSON Schema."""
+    """Whether a JSON value is valid by a property of the schema."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     right = {
         "string": isinstance(value, str),

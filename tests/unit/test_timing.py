@@ -1,4 +1,4 @@
-"""What the benchmark and the page's measurement have in common."""
+"""Timing helpers that the benchmark and the page's measurement share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from todo import timing
 
 
-def test_rounds_begin_with_another_each():
+def test_each_round_begins_with_a_different_candidate():
     rounds = [timing.rotated("abc", number) for number in range(4)]
     assert rounds == [list("abc"), list("bca"), list("cab"), list("abc")]
 
@@ -25,27 +25,27 @@ def test_rounds_begin_with_another_each():
         (ValueError("out of memory"), False),
     ],
 )
-def test_memory_that_does_not_suffice(error, is_it):
+def test_out_of_memory_is_recognised(error, is_it):
     assert timing.is_out_of_memory(error) is is_it
 
 
-def test_the_cpu_keeps_no_account():
+def test_the_cpu_does_not_track_its_memory():
     with timing.peak_memory(torch.device("cpu")) as peak:
         torch.ones(1000)
     assert (peak.before, peak.most) == (None, None)
 
 
-def test_a_device_with_an_account(monkeypatch):
-    """A stand-in for torch.cuda, which cannot be had here: told to forget its peak, it starts from what it holds."""
-    told = []
-    account = SimpleNamespace(
-        synchronize=lambda device: told.append("wait"),
-        reset_peak_memory_stats=lambda device: told.append("reset"),
+def test_a_device_that_tracks_its_memory(monkeypatch):
+    """A stand-in for torch.cuda. After a reset, its peak starts from the memory in use."""
+    calls = []
+    backend = SimpleNamespace(
+        synchronize=lambda device: calls.append("wait"),
+        reset_peak_memory_stats=lambda device: calls.append("reset"),
         memory_allocated=lambda device: 100,
         max_memory_allocated=lambda device: 175,
     )
-    monkeypatch.setattr(torch, "cuda", account)
+    monkeypatch.setattr(torch, "cuda", backend)
     with timing.peak_memory(torch.device("cuda")) as peak:
-        told.append("work")
+        calls.append("work")
     assert (peak.before, peak.most) == (100, 175)
-    assert told == ["wait", "reset", "work", "wait"]
+    assert calls == ["wait", "reset", "work", "wait"]

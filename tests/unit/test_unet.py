@@ -1,4 +1,4 @@
-"""Where self-attention is found, and at which level, on the UNets of the real libraries."""
+"""Finding self-attention and its levels in the UNets of the real libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from todo.unet import find_self_attention, find_unet
 
 
 def levels(unet: nn.Module) -> dict[str, int]:
-    """Resolution by the transformer's path."""
+    """The resolution of each transformer, by path."""
     found = {}
     for block in find_self_attention(unet):
         path, _, index = block.name.partition(".transformer_blocks.")
@@ -107,8 +107,8 @@ def test_sdxl_shaped_diffusers(sdxl_diffusers):
     assert len(find_self_attention(sdxl_diffusers)) == 3 * 2 + 3 * 3
 
 
-def test_levels_are_where_the_tokens_say(sdxl_diffusers):
-    """Each block's resolution against the number of tokens that it is really called with."""
+def test_levels_match_the_number_of_tokens(sdxl_diffusers):
+    """The resolution of each block agrees with the number of tokens in its calls."""
     tokens: dict[int, set[int]] = {}
     handles = [
         block.attention.register_forward_hook(
@@ -143,7 +143,7 @@ def test_class_names_do_not_matter(ldm_unet):
 
 
 class Holder:
-    """An object with attributes, no module: a pipeline or an engine."""
+    """An object with attributes that is not a module, like a pipeline."""
 
     def __init__(self, **attributes):
         vars(self).update(attributes)
@@ -159,7 +159,7 @@ def test_find_unet(ldm_unet, diffusers_unet):
 
 
 class DiT(nn.Module):
-    """Transformer blocks in a row, of no UNet."""
+    """A sequence of transformer blocks, without a UNet."""
 
     def __init__(self):
         super().__init__()

@@ -6,52 +6,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from todo.settings import KNOBS, Knob, Settings, implied_mode, unknown_name
+from ..settings import KNOBS, Knob, Settings, implied_mode, unknown_name
 
 ENABLED = Knob(
     name="enabled",
     kind=bool,
     default=False,
     label="ToDo · Token Downsampling",
-    help="Makes pictures faster at high resolution: self-attention looks at fewer keys/values.",
+    help="Speeds up image generation at high resolution: self-attention uses fewer keys/values.",
 )
-"""The switch, which stands before the knobs on the page and in the API's list."""
+"""The switch. It comes before the knobs, both on the page and in the API's list."""
 
 COMPARE = Knob(
     name="compare",
     kind=bool,
     default=False,
     label="Compare with dense",
-    help="Makes each picture a second time, without ToDo, and shows both, their difference and the time they took.",
+    help="Generates each image a second time without ToDo, and shows both, their difference and their sampling times.",
 )
-"""A flag of the request, not of the picture: it stands after the knobs, and in no picture's parameters."""
+"""An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
 
 NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a generation with ToDo asks for."""
+    """The request of a generation with ToDo on."""
 
     settings: Settings
     compare: bool
 
 
 def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted | None:
-    """What a generation asks for; None if it does not ask for ToDo.
+    """The request of a generation; None if ToDo is off.
 
     Args:
-        arguments: the page's values or the API's list, in the order of NAMES and possibly shorter; or a list that
-            begins with a dict by name, where `enabled` is true if left out.
-        overrides: values by name from the X/Y/Z plot, which come before the others.
+        arguments: the values of the page's controls or the API's list, in the order of NAMES and possibly shorter. Or a
+            list that begins with a dict of values by name, in which `enabled` defaults to true.
+        overrides: values by name from the X/Y/Z plot. They take precedence over `arguments`.
 
     Raises:
-        SettingsError: a name or a value is wrong.
+        SettingsError: a name is unknown or a value is invalid.
     """
     values = _by_name(arguments)
     enabled = ENABLED.parse(values.pop(ENABLED.name, None))
     if overrides:
-        # An axis of a knob would show nothing if ToDo were off, or in the other mode.
+        # If ToDo were off or in the other mode, the axis would have no effect.
         enabled = ENABLED.parse(overrides.get(ENABLED.name, True))
         knobs = {name: value for name, value in overrides.items() if name != ENABLED.name}
         if any(KNOBS[name].mode for name in knobs) and "mode" not in knobs:
@@ -71,6 +71,6 @@ def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:
     if isinstance(first, Mapping):
         enabled = first.get(ENABLED.name)
         return {**first, ENABLED.name: True if enabled is None else enabled}
-    # A list names every knob, so the mode cannot be told from those named.
+    # A list sets every knob, so the mode cannot be inferred from the knobs that are set.
     default = {"mode": KNOBS["mode"].default}
     return default | {name: value for name, value in zip(NAMES, arguments, strict=False) if value is not None}
