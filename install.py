@@ -1,4 +1,4 @@
-"""Checks what the extension needs, and says so if something is missing. Installs nothing: the host has it all."""
+"""Checks the requirements and prints what is missing. Installs nothing, because the host brings everything needed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ TORCH = (2, 0)
 
 
 def problems(python: tuple[int, ...], torch: str | None, host: Path | None) -> list[str]:
-    """What is missing, in words. `torch` is its version, None where it is not installed; `host` the folder of the
-    WebUI's modules, None where this runs without a WebUI."""
-    found = []
+    """The requirements that are not met, as text.
+
+    Args:
+        python: Python's version.
+        torch: torch's version; None if it is not installed.
+        host: the folder of the WebUI's `modules`; None outside a WebUI.
+    """
+    missing = []
     if host and "InputAccordion" not in (host / "ui_components.py").read_text(encoding="utf8"):
-        found.append("WebUI 1.6 or newer; this one is older")
+        missing.append("WebUI 1.6 or newer; this one is older")
     if python[:2] < PYTHON:
-        found.append(f"Python {_text(PYTHON)} or newer; this is {_text(python[:2])}")
+        missing.append(f"Python {_text(PYTHON)} or newer; this is {_text(python[:2])}")
     if torch is None or _version(torch) < TORCH:
-        found.append(f"PyTorch {_text(TORCH)} or newer; this is {torch or 'missing'}")
-    return found
+        current = f"this is {torch}" if torch else "it is not installed"
+        missing.append(f"PyTorch {_text(TORCH)} or newer; {current}")
+    return missing
 
 
 def _version(text: str) -> tuple[int, ...]:

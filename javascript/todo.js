@@ -1,12 +1,12 @@
-// Keeps the live line of the ToDo accordion right: what ToDo would do to a picture of the size now chosen.
+// Keeps the live line of the ToDo accordion up to date. It shows what ToDo would do at the selected image size.
 //
-// Many things change the page without any event (pasted parameters, 'Send to', other extensions), so the controls are
-// read a few times a second; the host is asked only when what was read has changed.
+// Many things change controls without an event (pasted infotext, 'Send to', other extensions). So this script reads the
+// controls a few times per second, and asks the host only if something has changed.
 (function() {
     "use strict";
 
     const READ_EVERY_MS = 400;
-    const ASK_AGAIN_MS = 3000; // while the host is still loading the checkpoint chosen
+    const ASK_AGAIN_MS = 3000; // while the host is still loading the selected checkpoint
     const ASK_AGAIN_TIMES = 40;
 
     function element(selector) {
@@ -28,7 +28,7 @@
         return choice === null ? undefined : choice.value;
     }
 
-    // The host writes 'from 512x512 to 1024x1024' where a size follows from a scale; the last one counts.
+    // If a size follows from a scale, the host shows 'from 512x512 to 1024x1024'. The last size is the one that counts.
     function lastSizeIn(selector) {
         const node = element(selector);
         const sizes = node === null ? [] : [...node.textContent.matchAll(/(\d+)\s*[x×]\s*(\d+)/g)];
@@ -48,7 +48,7 @@
         return lastSizeIn("#txtimg_hr_finalres");
     }
 
-    // A menu's box holds whatever the user is typing; until it is one of the choices, the last one counts.
+    // A dropdown's box contains what the user is typing. Until that is one of the choices, keep the previous value.
     function readKnobs(knobs, values) {
         for (const [name, {id, choices}] of Object.entries(knobs)) {
             const value = valueOf(id);
@@ -56,41 +56,41 @@
         }
     }
 
-    // Forge's menu of checkpoints has a label, but no id.
-    function checkpointChosen() {
+    // Forge's checkpoint dropdown has a label, but no id.
+    function selectedCheckpoint() {
         const menu = element("#setting_sd_model_checkpoint input, #quicksettings input[aria-label=Checkpoint]");
         return menu === null ? "" : menu.value.split(" [")[0];
     }
 
-    // Changes with every picture made, and with it perhaps the model that the host has loaded.
-    function lastPicture(tab) {
+    // Changes with every generated image. The host may have loaded another model for it.
+    function lastInfotext(tab) {
         const information = element(`#html_info_${tab}`);
         return information === null ? "" : information.textContent;
     }
 
-    // The first pass's size, and that of hires fix where it is on.
+    // The size of the first pass and, if hires. fix is on, that of the hires pass.
     function sizes(tab) {
         return [firstSize(tab), hiresSize(tab)].filter((size) => size !== null);
     }
 
-    // A line's questions to the host: one for each pass.
-    function questions(tab, knobs) {
+    // The requests for a line: one for each pass.
+    function requests(tab, knobs) {
         return sizes(tab).map((size, index) => {
             const pass = index > 0 ? {...size, hires: "true"} : size;
             return "todo/v1/plan?" + new URLSearchParams({...pass, ...knobs});
         });
     }
 
-    // What the button 'Measure on this GPU' sends.
+    // The data that the button 'Measure on this GPU' sends.
     window.todoSizes = (tab) => JSON.stringify({batch: valueOf(tab + "_batch_size"), passes: sizes(tab)});
 
-    async function ask(question) {
-        const response = await fetch(question);
+    async function ask(request) {
+        const response = await fetch(request);
         const answer = await response.json();
         return response.ok ? answer : {parts: [[String(answer.detail), ""]]};
     }
 
-    // Each label is a text of its own, so that the host can translate it.
+    // Each label gets its own element, so that the host can translate it.
     function show(line, answers) {
         line.replaceChildren();
         answers.forEach((answer, index) => {
@@ -119,16 +119,16 @@
     function watch(line) {
         const knobs = JSON.parse(line.dataset.knobs);
         const values = {};
-        let shown = null; // the questions that the line answers
+        let shown = null; // the requests whose answers the line shows
         let asking = false;
-        let askAgain = 0; // when, and how many times, to ask once more although nothing has changed
+        let askAgain = 0; // when to repeat the requests, and how many more times, although nothing has changed
         let timesLeft = 0;
 
         async function update() {
             if (asking || !isShown(line)) return;
             readKnobs(knobs, values);
-            const asked = questions(line.dataset.tab, values);
-            const key = JSON.stringify([asked, checkpointChosen(), lastPicture(line.dataset.tab)]);
+            const asked = requests(line.dataset.tab, values);
+            const key = JSON.stringify([asked, selectedCheckpoint(), lastInfotext(line.dataset.tab)]);
             const due = timesLeft > 0 && Date.now() >= askAgain;
             if (key === shown && !due) return;
             timesLeft = key === shown ? timesLeft - 1 : ASK_AGAIN_TIMES;
@@ -138,9 +138,9 @@
                 const answers = await Promise.all(asked.map(ask));
                 show(line, answers);
                 const loaded = (answers[0].checkpoint || "").split(" [")[0];
-                if (!checkpointChosen() || loaded === checkpointChosen()) timesLeft = 0;
+                if (!selectedCheckpoint() || loaded === selectedCheckpoint()) timesLeft = 0;
             } catch (error) {
-                line.textContent = ""; // the host is gone or busy; the next change asks again
+                line.textContent = ""; // the host is gone or busy; the next change sends new requests
             } finally {
                 asking = false;
                 askAgain = Date.now() + ASK_AGAIN_MS;

@@ -1,20 +1,21 @@
-"""ToDo's always-on script: wires the host's events to todo.webui, and does nothing else."""
+"""ToDo's always-on script. It only connects the host's events to todo.webui."""
 
 import sys
 from typing import Any
 
-# The host keeps packages across 'Reload UI' but loads this file anew: an update must not run on old modules.
+# On 'Reload UI' the host reloads this file, but not the packages that it imports. After an update, the new script must
+# not run with the old modules.
 for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
     del sys.modules[_name]
 
 from modules import script_callbacks, scripts  # noqa: E402
 
-# A plain import, not a lazy one: this extension is on the path only while its scripts load.
+# Not imported lazily: this extension is on the path only while its scripts are loaded.
 from todo.webui import api, compare, generation, host, log, measure, ui, xyz  # noqa: E402
 
 
 class ToDo(scripts.Script):
-    """The host makes one of these for each tab; its methods are the host's events."""
+    """The host creates one for each tab and calls its methods as events."""
 
     def title(self) -> str:
         return "ToDo"
@@ -38,7 +39,7 @@ class ToDo(scripts.Script):
         compare.count_jobs(p, kwargs["batch_number"])
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        compare.note_cut(p)
+        compare.note_interruption(p)
         generation.note_effect(p)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:

@@ -270,7 +270,9 @@ class Settings:
         if "mode" not in given:
             object.__setattr__(self, "mode", implied_mode(given))
         if self.start > self.end:
-            raise SettingsError("start", f"start: {self.start:g} must not be greater than end, {self.end:g}")
+            raise SettingsError(
+                "start", f"start: {self.start:g} is after end, {self.end:g}; it must not be greater than end"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:

@@ -1,1 +1,1 @@
-"""A WebUI in small, for tests: see host.py."""
+"""A minimal WebUI for tests. See host.py."""

@@ -1,8 +1,8 @@
-"""Runs this extension in a WebUI in small, in this process.
+"""Runs this extension in a minimal WebUI, in this process.
 
-The WebUI's folder is webui/: its `modules` have the names and signatures that extensions meet on the real ones, and
-nothing more. They can be imported only inside `running`, which leaves no trace of them. The extension is loaded as the
-host loads it: by file, with its folder on the path only meanwhile.
+The folder webui/ contains the WebUI. Its `modules` only have the names and signatures that extensions use. They can be
+imported inside `running`, which removes them again. The extension is loaded like in the real host: from its file, with
+its folder on the path only while it is loaded.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _small_unets: list[nn.Module] = []
 
 
 def small_unet() -> nn.Module:
-    """ldm's own UNet in a small layout, made once."""
+    """ldm's UNet in a small layout, created once."""
     if not _small_unets:
         _small_unets.append(models.small_models.ldm_unet(**models.SMALL))
     return _small_unets[0]
 
 
 class Records(logging.Handler):
-    """Keeps what is logged."""
+    """Keeps the records that are logged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Records(logging.Handler):
 
 
 class Outcome:
-    """A generation: its `p`, what came of it, and the log and reports of the time."""
+    """The result of a generation: its `p`, what the host returned, and the generation parameters."""
 
     def __init__(self, p: Any, processed: Any):
         self.p = p
@@ -61,12 +61,13 @@ class Outcome:
         self.ours = {key: value for key, value in self.parameters.items() if key.startswith("ToDo")}
 
     @property
-    def picture(self) -> torch.Tensor:
+    def latents(self) -> torch.Tensor:
+        """The latents of the generated images, without the comparison image."""
         return torch.stack([image.latent for image in self.processed.images if hasattr(image, "latent")])
 
 
 class Host:
-    """The running WebUI. Its modules are attributes, such as `host.shared`."""
+    """The running WebUI. Its modules are available as attributes, such as `host.shared`."""
 
     def __init__(self, page: Callable[[Host], None], style: str) -> None:
         self.page = page
@@ -81,7 +82,7 @@ class Host:
         return module
 
     def load(self) -> None:
-        """Loads the scripts and makes their page, as at the beginning and after 'Reload UI'."""
+        """Loads the scripts and builds their page, as at startup and after 'Reload UI'."""
         self.scripts.load_scripts()
         self.script_callbacks.before_ui_callback()
         with gr.Blocks(analytics_enabled=False, title="Stable Diffusion", css=self.style) as self.demo:
@@ -91,18 +92,18 @@ class Host:
             logger.addHandler(self.log)
 
     def reload(self) -> None:
-        """'Reload UI': the scripts are told, forgotten and loaded anew; packages and the model stay."""
+        """'Reload UI': unloads the scripts and loads them again. Packages and the model stay loaded."""
         self.script_callbacks.script_unloaded_callback()
         self.load()
 
     def add_checkpoint(self, title: str, factory: Any) -> Any:
-        """A checkpoint in the host's list; returns its info."""
+        """Adds a checkpoint to the host's list and returns its info."""
         info = self.sd_models.checkpoints_list[title] = self.sd_models.CheckpointInfo(title)
         self.sd_models.factories[title] = factory
         return info
 
     def use_checkpoint(self, title: str) -> Any:
-        """Chooses and loads one; returns the loaded model."""
+        """Selects and loads a checkpoint and returns the model."""
         self.shared.opts.sd_model_checkpoint = title
         return self.sd_models.reload_model_weights()
 
@@ -119,11 +120,11 @@ class Host:
         return next(script for script in runner.alwayson_scripts if script.name == NAME)
 
     def ours(self, name: str) -> Any:
-        """A module of the extension as it is loaded now, such as 'settings' or 'webui.generation'."""
+        """A module of the extension, as currently loaded, such as 'settings' or 'webui.generation'."""
         return sys.modules[f"todo.{name}"]
 
     def p(self, args: list[Any] | None = None, tab: str = "txt2img", **fields: Any) -> Any:
-        """A processing object with our arguments in their place; those left out come from the page."""
+        """A processing object with the given arguments for our script. Missing ones are taken from the page."""
         kind = {"txt2img": "StableDiffusionProcessingTxt2Img", "img2img": "StableDiffusionProcessingImg2Img"}[tab]
         p = getattr(self.processing, kind)(**{"seed": 11, **fields})
         p.scripts = getattr(self.scripts, f"scripts_{tab}")
@@ -138,18 +139,18 @@ class Host:
         return Outcome(p, self.processing.process_images(p))
 
     def generate(self, *args: Any, **fields: Any) -> Outcome:
-        """A generation with our arguments, such as a dict, or the values in the page's order."""
+        """Runs a generation. `args` are the arguments for our script: a dict, or values in the order of the page."""
         return self.run(self.p(list(args), **fields))
 
     def failures(self) -> list[Any]:
-        """What scripts raised since the last time this was asked."""
-        found = list(self.errors.exception_records)
+        """The exceptions that scripts raised since the last call."""
+        records = list(self.errors.exception_records)
         self.errors.exception_records.clear()
-        return found
+        return records
 
 
 def scripts_only(host: Host) -> None:
-    """A page of nothing but the scripts' controls."""
+    """A page that only has the scripts' controls."""
     for tab, runner in (("txt2img", host.scripts.scripts_txt2img), ("img2img", host.scripts.scripts_img2img)):
         runner.initialize_scripts(tab == "img2img")
         runner.prepare_ui()
@@ -163,12 +164,13 @@ def running(
     page: Callable[[Host], None] = scripts_only,
     style: str = "",
 ) -> Iterator[Host]:
-    """A started host with a small model.
+    """A running host with a small model.
 
     Args:
-        plot: where it keeps the X/Y/Z plot: 'own', 'extension' or None.
-        extension: whether ours is installed.
-        page: makes its page.
+        plot: where the host has its X/Y/Z plot: 'own', 'extension' or None.
+        extension: whether this extension is installed.
+        page: builds the page.
+        style: CSS of the page.
     """
     with _no_trace():
         from modules import extensions, scripts  # the host's

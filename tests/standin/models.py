@@ -1,4 +1,4 @@
-"""What a host keeps as its loaded model, around small UNets."""
+"""The model objects of the hosts, with small UNets in them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.unit import small_models
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 
-# SD1's layout with two levels and one residual block in each: three self-attention blocks at the finest level.
+# SD1's layout, but with two levels and one residual block in each. The finest level has three self-attention blocks.
 SMALL = {"num_res_blocks": 1, "channel_mult": [1, 2], "attention_resolutions": [2, 1]}
 
 
 class LoadedModel(nn.Module):
-    """A checkpoint of A1111: its UNet is in .model.diffusion_model."""
+    """A model of A1111. Its UNet is in .model.diffusion_model."""
 
     sd_checkpoint_info: Any = None
 
@@ -34,7 +34,7 @@ class LoadedModel(nn.Module):
 
 
 class ForgeModel:
-    """A checkpoint of Forge: an engine beside a patcher that holds the UNet. It has no .model."""
+    """A model of Forge. A patcher holds its UNet, and there is no .model."""
 
     sd_checkpoint_info: Any = None
     is_sd1, is_sd2, is_sdxl = True, False, False
@@ -47,7 +47,7 @@ class ForgeModel:
 
 
 class FusedUNet(nn.Module):
-    """Keys, queries and values from one projection, as in the transformers that followed the UNets."""
+    """A model with one projection for queries, keys and values, as in SD3 and Flux."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,10 +64,10 @@ def unet_of(model: Any) -> nn.Module:
 
 
 def factory(make: Callable[[nn.Module], Any] = LoadedModel) -> Callable[[], Any]:
-    """Loads the same weights as a new model each time, as a host does from a file."""
+    """Returns a loader that creates a new model with the same weights each time, like loading a file."""
     return lambda: make(small_models.ldm_unet(**SMALL))
 
 
 def shared(make: Callable[[nn.Module], Any], unet: nn.Module) -> Callable[[], Any]:
-    """Loads a UNet that was made before; spares the time of making one."""
+    """Returns a loader that reuses an existing UNet, which is faster."""
     return lambda: make(unet)

@@ -1,4 +1,4 @@
-// The part of the host's own scripts that an extension's script and its accordion need.
+// The parts of the host's own scripts that an extension's script and its accordion need.
 "use strict";
 
 const loadedCallbacks = [];
@@ -17,7 +17,7 @@ function inputAccordionChecked(id, checked) {
     if (head.classList.contains("open") !== checked) head.click();
 }
 
-// An accordion is ticked while it is open; its real checkbox is hidden.
+// An accordion is checked while it is open. Its real checkbox is hidden.
 function joinAccordion(accordion) {
     const head = accordion.querySelector(".label-wrap");
     const hidden = document.querySelector(`#${accordion.id}-checkbox input`);

@@ -1,7 +1,7 @@
-"""A WebUI's page in small, in a process of its own: python -m tests.standin.page PORT.
+"""A minimal WebUI page in a separate process: python -m tests.standin.page PORT.
 
-Two tabs with the controls that an extension looks at, under the host's ids, this extension's accordion between them, a
-field for picture parameters, and a button that shows every value a generation would get.
+It has two tabs. Each has the controls that an extension reads, with the host's ids; this extension's accordion; a field
+for infotext; and a button that shows all the values that a generation would receive.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def build_tab(host: standin.Host, tab: str, runner: Any) -> None:
             runner.prepare_ui()
             runner.setup_ui()
         with gr.Column():
-            text = gr.Textbox(label="Picture parameters", elem_id=f"{tab}_infotext")
+            text = gr.Textbox(label="Infotext", elem_id=f"{tab}_infotext")
             paste = gr.Button("Paste", elem_id=f"{tab}_paste")
             generate = gr.Button("Generate", elem_id=f"{tab}_generate")
             values = gr.Textbox(label="Values", elem_id=f"{tab}_values")
@@ -119,7 +119,7 @@ def application(host: standin.Host) -> FastAPI:
 
     @app.post("/first-checkpoint")
     def first_checkpoint() -> None:
-        """For tests, which share this process."""
+        """Tests share this process, so each selects the first checkpoint again."""
         host.use_checkpoint(next(iter(CHECKPOINTS)))
 
     host.script_callbacks.app_started_callback(host.demo, app)
@@ -128,7 +128,7 @@ def application(host: standin.Host) -> FastAPI:
 
 def main(port: int) -> None:
     with standin.running(page=page, style=STYLE) as host:
-        host.ours("webui.rounds").SECONDS = 1.0  # figures need not stand still here
+        host.ours("webui.rounds").SECONDS = 1.0  # short, because the results need not be precise here
         for title, (family, seconds) in CHECKPOINTS.items():
             host.add_checkpoint(title, loader(family, seconds))
         host.use_checkpoint(next(iter(CHECKPOINTS)))

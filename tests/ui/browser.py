@@ -1,4 +1,4 @@
-"""The page as its user sees it: what is shown, and what can be clicked and typed."""
+"""The page in a browser: reading what it shows, clicking and typing."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 LOCAL = "127.0.0.1"
 SECONDS = 8
 IDLE_SECONDS = 0.9
-"""More than twice as long as the script waits between two readings of the page."""
+"""More than twice the interval at which the script reads the page."""
 
 
 def missing() -> str:
-    """What these tests need and do not have, in words; '' if all is there."""
+    """The requirement of these tests that is missing, as text; '' if none is."""
     if find_spec("playwright") is None:
         return "the page's tests need playwright: pip install playwright"
     return "" if CHROMIUM else "the page's tests need a Chromium: set CHROMIUM, or have one on PATH"
 
 
 class Tab:
-    """A tab of the browser. `asked` are the questions to the plan's route so far; `errors` what went wrong."""
+    """A tab of the browser. `asked` holds the requests to the plan route so far, `errors` the errors on the page."""
 
     def __init__(self, page: Any, url: str):
         self.page = page
@@ -36,7 +36,7 @@ class Tab:
         page.on("request", self._on_request)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        # gradio asks for fonts and a script from elsewhere: nothing leaves this machine.
+        # gradio requests fonts and a script from other servers. Nothing may leave this machine.
         page.route(lambda address: urlsplit(address).hostname != LOCAL, _answer_empty)
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_selector("#script_txt2img_todo_enabled-visible-checkbox", state="attached")
@@ -50,7 +50,7 @@ class Tab:
         if message.type == "error":
             self.errors.append(message.text)
 
-    # --- looking
+    # --- reading
 
     def find(self, selector: str) -> Any:
         return self.page.locator(selector)
@@ -69,29 +69,29 @@ class Tab:
         return self.find(f"#script_{tab}_todo_enabled-visible-checkbox").is_checked()
 
     def values(self, tab: str = "txt2img") -> list[Any]:
-        """What a generation would get from our controls."""
+        """The values of our controls that a generation would receive."""
         shown = self.find(f"#{tab}_values textarea")
         shown.evaluate("node => node.value = ''")
         self.find(f"#{tab}_generate").click()
         self.until(lambda: shown.input_value())
         return json.loads(shown.input_value())
 
-    def until(self, true: Callable[[], Any]) -> Any:
-        """Waits until `true` is; returns its value."""
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Waits until `condition` returns a true value, and returns it."""
         end = time.monotonic() + SECONDS
-        while not (value := true()) and time.monotonic() < end:
+        while not (value := condition()) and time.monotonic() < end:
             self.page.wait_for_timeout(50)
         return value
 
     def live_is(self, wanted: Callable[[str], bool], tab: str = "txt2img") -> str:
-        """The live line once it is as wanted."""
+        """Waits until the live line is as wanted, and returns it."""
         self.until(lambda: wanted(self.live(tab)))
         text = self.live(tab)
         assert wanted(text), text
         return text
 
     def settle(self) -> int:
-        """Lets the page come to rest; returns how many questions were asked so far."""
+        """Waits until the page sends no more requests, and returns their number so far."""
         count = -1
         while count != len(self.asked):
             count = len(self.asked)
@@ -101,7 +101,7 @@ class Tab:
     # --- acting
 
     def open(self, tab: str = "txt2img") -> None:
-        """Opens our accordion, which ticks it."""
+        """Opens our accordion, which enables ToDo."""
         self.accordion(tab).locator(".label-wrap").first.click()
 
     def number(self, element: str, value: float) -> None:
@@ -109,8 +109,8 @@ class Tab:
         field.fill(str(value))
         field.press("Tab")
 
-    def pick(self, element: str, choice: str) -> None:
-        """Picks from a menu."""
+    def select(self, element: str, choice: str) -> None:
+        """Selects a choice of a dropdown."""
         field = self.find(f"#{element} input")
         field.click()
         self.find(f"#{element} li").filter(has_text=choice).first.click()
@@ -121,7 +121,7 @@ class Tab:
         self.find(f"#{tab}_paste").click()
 
     def tick(self, element: str, choice: str = "") -> None:
-        """Ticks a checkbox, or a choice of a radio."""
+        """Clicks a checkbox, or a choice of a radio."""
         self.find(f"#{element} label").filter(has_text=choice).last.click()
 
 

@@ -1,4 +1,7 @@
-"""A real page of the host's gradio in a headless Chromium: CHROMIUM names the program, else it is found on PATH."""
+"""A page made with the host's version of gradio in headless Chromium.
+
+The environment variable CHROMIUM names the program. Without it, Chromium must be on PATH.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ START_SECONDS = 60
 @pytest.fixture(scope="session")
 def browser():
     """The running browser."""
-    from playwright.sync_api import sync_playwright  # may be missing; then the tests are skipped
+    from playwright.sync_api import sync_playwright  # may be missing, in which case the tests are skipped
 
     with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -34,7 +37,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def address(browser, tmp_path_factory):
-    """Where the page is served, by a process of its own."""
+    """The address of the page, which a separate process serves."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,7 +50,7 @@ def address(browser, tmp_path_factory):
         _wait_for(f"http://127.0.0.1:{port}/todo/v1/schema", server, log)
         yield f"http://127.0.0.1:{port}/"
     finally:
-        # Asked to end, it would first wait for the browser to close its connections.
+        # Not terminate: it would wait for the browser to close its connections.
         server.kill()
         server.wait()
 
@@ -66,7 +69,7 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture
 def tab(browser, address):
-    """The page, newly opened, with the first checkpoint loaded. It must end without an error of its own."""
+    """A new page with the first checkpoint loaded. Afterwards the page must not have had any errors."""
     urlopen(Request(f"{address}first-checkpoint", method="POST")).close()
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     opened = Tab(context.new_page(), f"{address}?__theme=light")
@@ -77,7 +80,7 @@ def tab(browser, address):
 
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
-    """Where screenshots go: TODO_ARTIFACTS, or artifacts/."""
+    """The folder for screenshots: TODO_ARTIFACTS or artifacts/."""
     folder = Path(os.environ.get("TODO_ARTIFACTS") or ROOT / "artifacts")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""The accordion and its live line, on a real page of gradio 3.41 in a real browser."""
+"""The accordion and its live line on a page of gradio 3.41, in a real browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY_SECONDS = 3.0  # after which the script asks again while a checkpoint is be
 
 
 def summary(address, width, height, family="sd1", **knobs):
-    """The host's own answer in one line."""
+    """The summary in the host's answer."""
     query = urlencode({"width": width, "height": height, "family": family, **knobs})
     with urlopen(f"{address}todo/v1/plan?{query}") as answer:
         return json.load(answer)["summary"]
@@ -50,7 +50,7 @@ def test_it_is_off_until_it_is_opened(tab):
 def test_the_mode_shows_its_own_controls(tab):
     tab.open()
     for mode, shown, hidden in (("manual", MANUAL, AUTO), ("auto", AUTO, MANUAL)):
-        tab.pick(ID("mode"), mode)
+        tab.select(ID("mode"), mode)
         assert tab.until(lambda names=shown: all(tab.knob(name).is_visible() for name in names))
         assert not any(tab.knob(name).is_visible() for name in hidden)
         for name in (*BOTH, *shown):
@@ -58,19 +58,19 @@ def test_the_mode_shows_its_own_controls(tab):
             assert any(len(text) > 20 for text in texts), f"{name} explains nothing"
 
 
-def test_what_is_set_is_what_a_generation_gets(tab):
+def test_a_generation_receives_the_values_on_the_page(tab):
     tab.open()
     tab.find(f"#{ID('grid')} input[type=range]").press("ArrowLeft")
     assert tab.until(lambda: tab.asked and tab.asked[-1]["grid"] == "56")
-    tab.pick(ID("mode"), "manual")
+    tab.select(ID("mode"), "manual")
     tab.until(lambda: tab.knob("factor").is_visible())
     numbers = {"factor": 2.5, "deep_factor": 1.75, "start": 0.1, "end": 0.85, "hires_factor": 3.25}
     for name, value in numbers.items():
         tab.number(ID(name), value)
     tab.tick(ID("max_downsample"), "4")
-    tab.pick(ID("method"), "area")
-    tab.pick(ID("phase"), "fixed")
-    tab.pick(ID("passes"), "first")
+    tab.select(ID("method"), "area")
+    tab.select(ID("phase"), "fixed")
+    tab.select(ID("passes"), "first")
     tab.tick(ID("taper"))
     tab.tick(ID("controlnet"))
     tab.tick(ID("compare"))
@@ -98,7 +98,7 @@ def test_what_is_set_is_what_a_generation_gets(tab):
 # --- the live line
 
 
-def test_it_answers_for_the_size_and_the_knobs_chosen(tab, address):
+def test_it_follows_the_size_and_the_knobs(tab, address):
     tab.open()
     assert tab.live_is(bool) == NO_EFFECT == summary(address, 512, 512)
     tab.number("txt2img_width", 1024)
@@ -107,13 +107,13 @@ def test_it_answers_for_the_size_and_the_knobs_chosen(tab, address):
     assert text == summary(address, 1024, 1536)
     tab.number(ID("grid"), 32)
     assert tab.live_is(lambda new: new != text) == summary(address, 1024, 1536, grid=32)
-    tab.pick(ID("mode"), "manual")
+    tab.select(ID("mode"), "manual")
     expected = summary(address, 1024, 1536, mode="manual")
     assert tab.live_is(lambda new: new == expected)
     assert "self-attention work −" in expected
 
 
-def test_the_hires_pass_has_a_line_of_its_own(tab, address):
+def test_the_hires_pass_has_its_own_line(tab, address):
     tab.open()
     tab.find("#txt2img_hr .label-wrap").first.click()
     text = tab.live_is(lambda text: "hires pass" in text)
@@ -125,7 +125,7 @@ def test_the_hires_pass_has_a_line_of_its_own(tab, address):
     assert tab.live_is(lambda text: "hires" not in text) == NO_EFFECT
 
 
-def test_img2img_answers_for_the_size_that_it_scales_to(tab):
+def test_img2img_uses_the_size_that_it_scales_to(tab):
     tab.find("#tabs button").filter(has_text="img2img").first.click()
     tab.open("img2img")
     assert tab.live_is(bool, "img2img") == NO_EFFECT
@@ -136,7 +136,7 @@ def test_img2img_answers_for_the_size_that_it_scales_to(tab):
     assert tab.live_is(lambda text: text.startswith("512"), "img2img") == NO_EFFECT
 
 
-def test_a_value_being_typed_gets_a_plain_answer(tab):
+def test_an_invalid_value_while_typing_gets_a_clear_message(tab):
     tab.open()
     tab.live_is(bool)
     tab.find("#txt2img_width input[type=number]").fill("5")
@@ -146,7 +146,7 @@ def test_a_value_being_typed_gets_a_plain_answer(tab):
     tab.errors.clear()  # the browser reports the refusal
 
 
-def test_typing_in_a_menu_is_no_question(tab):
+def test_typing_in_a_dropdown_sends_no_request(tab):
     tab.open()
     tab.live_is(bool)
     asked = tab.settle()
@@ -169,10 +169,10 @@ def test_the_line_is_empty_while_the_host_does_not_answer(tab):
     tab.errors.clear()  # the browser reports the failed request
 
 
-# --- questions to the host
+# --- requests to the host
 
 
-def test_nothing_is_asked_while_nothing_changes(tab):
+def test_no_requests_while_nothing_changes(tab):
     tab.number("txt2img_width", 1024)
     tab.settle()
     assert tab.asked == []  # the accordion is closed
@@ -187,7 +187,7 @@ def test_nothing_is_asked_while_nothing_changes(tab):
     assert tab.settle() == 2
 
 
-def test_each_change_is_one_question_for_each_pass(tab):
+def test_each_change_sends_one_request_for_each_pass(tab):
     tab.open()
     tab.live_is(bool)
     tab.number(ID("grid"), 32)
@@ -209,17 +209,17 @@ def test_another_checkpoint_changes_the_line_as_soon_as_it_is_there(tab, address
     expected = summary(address, 2048, 2048, "sdxl")
     assert tab.live_is(lambda text: text.startswith("2048×2048")) != expected
     before = tab.settle()
-    tab.pick("setting_sd_model_checkpoint", SLOW)
+    tab.select("setting_sd_model_checkpoint", SLOW)
     assert tab.live_is(lambda text: text == expected)
     assert tab.settle() - before <= 3
-    tab.pick("setting_sd_model_checkpoint", SD3)
+    tab.select("setting_sd_model_checkpoint", SD3)
     assert tab.live_is(lambda text: "×" not in text) == "no effect on this model"
 
 
-# --- picture parameters
+# --- infotext
 
 
-def test_a_picture_fills_every_control(tab):
+def test_infotext_fills_every_control(tab):
     tab.paste(
         "cat\nSteps: 20, Size: 512x512, ToDo: manual, ToDo factor: 3.5, ToDo deep factor: 2.0, ToDo max downsample: 2, "
         "ToDo method: bilinear, ToDo phase: fixed, ToDo start: 0.1, ToDo end: 0.9, ToDo taper: True, "
@@ -246,7 +246,7 @@ def test_a_picture_fills_every_control(tab):
         False,
     ]
     tab.live_is(lambda text: text == "512×512: no effect in this pass")
-    # One with the defaults takes everything back, one without ToDo switches it off.
+    # Infotext with the defaults resets all controls. Infotext without ToDo switches it off.
     tab.paste("cat\nSteps: 20, Size: 512x512, ToDo: auto")
     assert tab.until(lambda: tab.knob("grid").is_visible())
     assert tab.values() == [True, *DEFAULTS[1:]]
@@ -259,14 +259,14 @@ def test_a_picture_fills_every_control(tab):
 
 
 def measured(tab, first):
-    """The lines of a measurement, once the first one begins so."""
+    """The lines of a measurement, once the first one starts with `first`."""
     tab.find(f"#{ID('measure')}").click()
     result = tab.find(f".prose#{ID('measured')}")
     assert tab.until(lambda: result.inner_text().startswith(first))
     return result.inner_text().split("\n")
 
 
-def test_it_measures_what_the_page_asks_for(tab):
+def test_it_measures_the_settings_on_the_page(tab):
     tab.open()
     tab.number("txt2img_width", 256)
     tab.number("txt2img_height", 192)
@@ -291,10 +291,10 @@ def test_measuring_can_be_stopped(tab):
     assert tab.until(result.inner_text) == "Measurement stopped"
 
 
-# --- how it looks
+# --- appearance
 
 
-def test_nothing_sticks_out(tab, artifacts):
+def test_nothing_overflows(tab, artifacts):
     tab.open()
     tab.number("txt2img_width", 256)
     tab.number("txt2img_height", 256)
@@ -302,7 +302,7 @@ def test_nothing_sticks_out(tab, artifacts):
     tab.number("txt2img_width", 1024)
     tab.number("txt2img_height", 1024)
     tab.find("#txt2img_hr .label-wrap").first.click()
-    tab.pick(ID("mode"), "manual")
+    tab.select(ID("mode"), "manual")
     tab.live_is(lambda text: "hires pass: keys/values" in text)
     tab.page.mouse.move(0, 0)
     for name in ("accordion.png", "accordion-dark.png"):

@@ -1,4 +1,4 @@
-"""Fixtures: the WebUI in small with this extension in it, and the small model's hooks checked after each test."""
+"""Fixtures: the minimal WebUI with this extension. After each test they check that the model has no hooks left."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def running_host():
 
 @pytest.fixture
 def host(running_host):
-    """The host, shared by a file's tests: a test that reloads or rebuilds it takes `own_host`."""
+    """A host that all tests of a file share. Tests that reload its page use `own_host`."""
     yield from _checked(running_host)
 
 
 @pytest.fixture
 def own_host():
-    """A host of the test's own."""
+    """A host for one test only."""
     with standin.running() as started:
         yield from _checked(started)
     assert_no_hooks(standin.small_unet())
@@ -46,7 +46,7 @@ def _checked(host: standin.Host) -> Iterator[standin.Host]:
 
 @contextmanager
 def keys_seen(unet: nn.Module, block: str = "input_blocks.1.1") -> Iterator[list[int]]:
-    """How many keys a block's self-attention computed, call by call."""
+    """The number of keys that a block's self-attention computed, for each call."""
     seen: list[int] = []
     attention: Any = unet.get_submodule(block).transformer_blocks[0].attn1
     handle = attention.to_k.register_forward_hook(lambda *given: seen.append(given[2].shape[1]))

@@ -1,4 +1,4 @@
-"""Compare with dense: two generations that do not know of each other, and a sheet of both."""
+"""Compare with dense: two independent runs, and a comparison image of both."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.unit.small_models import hook_counts
 
 from .test_lifecycle import at_each_step, crash_at
 
-HALF = {"factor": 2}
-COMPARE = {**HALF, "compare": True}
+FACTOR_2 = {"factor": 2}
+COMPARE = {**FACTOR_2, "compare": True}
 STEPS = 4
 
 
@@ -28,7 +28,7 @@ def saved(host):
 
 @pytest.fixture
 def pairs(host, monkeypatch):
-    """The pairs that sheets were drawn of."""
+    """The pairs of images that were drawn on sheets."""
     drawn = []
     sheet = host.ours("webui.sheet")
     draw = sheet.draw
@@ -41,7 +41,7 @@ def is_sheet(image):
 
 
 def patched(host):
-    """For each denoiser call from now on, whether ToDo is on."""
+    """Records for each denoiser call whether ToDo is on."""
     seen = []
     at_each_step(host, lambda _: seen.append(bool(hook_counts(host.unet))))
     return seen
@@ -59,48 +59,48 @@ def patched(host):
     ],
     ids=str,
 )
-def test_the_picture_is_the_one_made_without_comparing(host, fields):
-    alone = host.generate(HALF, **fields)
+def test_the_image_is_the_same_as_without_comparing(host, fields):
+    alone = host.generate(FACTOR_2, **fields)
     compared = host.generate(COMPARE, **fields)
-    assert torch.equal(compared.picture, alone.picture)
-    *pictures, sheet = compared.processed.images
+    assert torch.equal(compared.latents, alone.latents)
+    *images, sheet = compared.processed.images
     assert is_sheet(sheet)
-    assert not any(map(is_sheet, pictures))
+    assert not any(map(is_sheet, images))
     assert compared.processed.infotexts == [*alone.processed.infotexts, alone.processed.infotexts[0]]
     assert "compare" not in compared.processed.info.lower()
 
 
-def test_the_other_half_is_the_picture_without_todo(host, pairs):
+def test_the_dense_run_is_the_same_as_without_todo(host, pairs):
     compared = host.generate(COMPARE, batch_size=2, n_iter=2, enable_hr=True)
     dense = host.generate(batch_size=2, n_iter=2, enable_hr=True)
-    assert torch.equal(torch.stack([pair.dense.latent for pair in pairs]), dense.picture)
-    assert torch.equal(torch.stack([pair.todo.latent for pair in pairs]), compared.picture)
+    assert torch.equal(torch.stack([pair.dense.latent for pair in pairs]), dense.latents)
+    assert torch.equal(torch.stack([pair.todo.latent for pair in pairs]), compared.latents)
 
 
-def test_a_random_seed_is_the_same_in_both_halves(host, pairs):
+def test_a_random_seed_is_the_same_in_both_runs(host, pairs):
     seed = host.generate(COMPARE, seed=-1).p.all_seeds[0]
-    assert torch.equal(pairs[0].dense.latent, host.generate(seed=seed).picture[0])
-    assert torch.equal(pairs[0].todo.latent, host.generate(HALF, seed=seed).picture[0])
+    assert torch.equal(pairs[0].dense.latent, host.generate(seed=seed).latents[0])
+    assert torch.equal(pairs[0].todo.latent, host.generate(FACTOR_2, seed=seed).latents[0])
 
 
-def test_todo_is_on_in_the_first_half_and_off_in_the_second(host):
+def test_todo_is_on_in_the_first_run_and_off_in_the_second(host):
     seen = patched(host)
     host.generate(COMPARE)
     assert seen == [True] * STEPS + [False] * STEPS
 
 
-def test_a_list_asks_for_it_by_its_last_place(host):
+def test_the_last_value_of_a_list_asks_for_a_comparison(host):
     listed = [True, "manual", 64, 2, 1, 1, "nearest", "cycle", 0, 1, False, "both", 0, True, True]
     assert is_sheet(host.generate(*listed).processed.images[-1])
 
 
 @pytest.mark.parametrize("args", [[{"enabled": False, "compare": True}], [{"compare": False}], [{"compare": "maybe"}]])
-def test_one_half_is_enough_where_nothing_is_to_be_compared(host, args):
+def test_no_dense_run_without_a_comparison(host, args):
     outcome = host.generate(*args)
     assert not any(map(is_sheet, outcome.processed.images))
 
 
-def test_the_random_state_is_as_after_the_first_half(host):
+def test_the_random_state_is_the_same_as_without_comparing(host):
     def draws():
         return random.random(), np.random.random(), float(torch.rand(1))
 
@@ -109,7 +109,7 @@ def test_the_random_state_is_as_after_the_first_half(host):
         host.generate(args)
         return draws()
 
-    assert after(COMPARE) == after(HALF)
+    assert after(COMPARE) == after(FACTOR_2)
 
 
 def test_the_sheet_is_saved_as_a_grid(host, saved):
@@ -123,30 +123,30 @@ def test_the_sheet_is_saved_as_a_grid(host, saved):
     assert saved == []
 
 
-def test_the_button_for_the_last_prompt_gets_the_picture_with_todo(host):
+def test_the_last_prompt_is_that_of_the_run_with_todo(host):
     outcome = host.generate(COMPARE)
     history = Path(host.paths.data_path, "params.txt").read_text(encoding="utf8")
     assert history == outcome.processed.info
 
 
 @pytest.mark.parametrize(("fields", "jobs"), [({}, 2), ({"n_iter": 3}, 6)], ids=str)
-def test_progress_counts_both_halves(host, fields, jobs):
+def test_progress_counts_both_runs(host, fields, jobs):
     outcome = host.generate(COMPARE, **fields)
     assert host.shared.state.job_count == host.shared.state.job_no == jobs
     assert outcome.processed.comments.startswith("Compare with dense: sampling: dense ")
 
 
-def test_interrupted_with_todo_there_is_no_dense_half(host):
+def test_after_an_interrupted_first_run_there_is_no_dense_run(host):
     seen = patched(host)
     at_each_step(host, lambda denoiser: host.shared.state.interrupt() if denoiser.step == 2 else None)
     outcome = host.generate(COMPARE)
     assert seen == [True] * 3
     assert [is_sheet(image) for image in outcome.processed.images] == [False]
-    assert "interrupted, so there is no sheet" in outcome.processed.comments
+    assert "interrupted, so no comparison image was made" in outcome.processed.comments
 
 
-def test_interrupted_in_the_dense_half_the_picture_stays(host):
-    alone = host.generate(HALF)
+def test_an_interrupted_dense_run_keeps_the_image(host):
+    alone = host.generate(FACTOR_2)
     calls = []
 
     def interrupt(denoiser):
@@ -156,9 +156,9 @@ def test_interrupted_in_the_dense_half_the_picture_stays(host):
 
     at_each_step(host, interrupt)
     outcome = host.generate(COMPARE)
-    assert torch.equal(outcome.picture, alone.picture)
+    assert torch.equal(outcome.latents, alone.latents)
     assert len(outcome.processed.images) == 1
-    assert "interrupted, so there is no sheet" in outcome.processed.comments
+    assert "interrupted, so no comparison image was made" in outcome.processed.comments
 
 
 @pytest.mark.parametrize("call", [2, STEPS + 2], ids=["with ToDo", "dense"])
@@ -173,19 +173,19 @@ def test_a_batch_that_was_skipped_is_not_compared(host, call):
     at_each_step(host, skip)
     outcome = host.generate(COMPARE, n_iter=2)
     assert not any(map(is_sheet, outcome.processed.images))
-    assert "no sheet" in outcome.processed.comments
+    assert "no comparison image" in outcome.processed.comments
 
 
-def test_a_dense_half_that_fails_leaves_the_picture(host, monkeypatch):
-    alone = host.generate(HALF)
+def test_a_failed_dense_run_keeps_the_image(host, monkeypatch):
+    alone = host.generate(FACTOR_2)
     crash_at(host, monkeypatch, STEPS + 2)
     outcome = host.generate(COMPARE)
-    assert torch.equal(outcome.picture, alone.picture)
+    assert torch.equal(outcome.latents, alone.latents)
     assert "RuntimeError: out of memory" in outcome.processed.comments
     assert host.log.at("ERROR") == ["Compare with dense failed"]
 
 
-def test_after_a_first_half_that_failed_the_same_request_can_be_made_again(host, monkeypatch):
+def test_after_a_failed_first_run_the_same_p_can_be_used_again(host, monkeypatch):
     p = host.p([COMPARE])
     with monkeypatch.context() as failing:
         crash_at(host, failing, 2)
@@ -196,7 +196,7 @@ def test_after_a_first_half_that_failed_the_same_request_can_be_made_again(host,
     assert p.scripts is host.scripts.scripts_txt2img
 
 
-def test_every_script_has_finished_with_one_half_before_the_other_begins(host, monkeypatch):
+def test_every_script_finishes_the_first_run_before_the_second_begins(host, monkeypatch):
     events = []
     runner = type(host.scripts.scripts_txt2img)
     for name in ("process", "postprocess"):
@@ -208,7 +208,7 @@ def test_every_script_has_finished_with_one_half_before_the_other_begins(host, m
     assert events == ["process", "postprocess", "process", "postprocess"]
 
 
-def test_a_prompt_that_a_script_made_up_is_the_same_in_both_halves(host, monkeypatch, pairs):
+def test_a_prompt_generated_by_a_script_is_the_same_in_both_runs(host, monkeypatch, pairs):
     count = []
     runner = type(host.scripts.scripts_txt2img)
     real = runner.process
@@ -223,10 +223,10 @@ def test_a_prompt_that_a_script_made_up_is_the_same_in_both_halves(host, monkeyp
     host.generate(COMPARE)
     monkeypatch.undo()
     assert len(count) == 2
-    assert torch.equal(pairs[0].dense.latent, host.generate(seed=101).picture[0])
+    assert torch.equal(pairs[0].dense.latent, host.generate(seed=101).latents[0])
 
 
-def test_a_picture_within_the_picture_is_not_compared_on_its_own(host):
+def test_a_generation_inside_another_is_not_compared_separately(host):
     inner = []
 
     def once(denoiser):
@@ -252,13 +252,13 @@ def test_nothing_keeps_a_compared_generation_in_memory(host, saved):
     assert p() is None
 
 
-def test_img2img_keeps_its_masks_apart(host):
-    pictures = host.ours("webui.runs").pictures
+def test_img2img_masks_are_not_compared(host):
+    generated_images = host.ours("webui.runs").generated_images
     host.shared.opts.return_mask = True
     try:
         p = host.p()
         p.mask_for_overlay = object()
         processed = type("Processed", (), {"images": list("amamg"), "infotexts": ["", ""], "index_of_first_image": 0})
-        assert pictures(p, processed) == ["a", "a"]
+        assert generated_images(p, processed) == ["a", "a"]
     finally:
         host.shared.opts.return_mask = False

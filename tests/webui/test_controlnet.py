@@ -1,4 +1,4 @@
-"""ControlNets beside the UNet: where each host keeps those of a generation."""
+"""ControlNets that run with the UNet are found on each host."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from tests.standin import models
 from tests.unit.small_models import assert_no_hooks, hook_counts, ldm_unet
 
-HALF = {"factor": 2}
+FACTOR_2 = {"factor": 2}
 
 
 @pytest.fixture
 def network():
-    """A control network: what counts here is that it is built like the UNet."""
+    """A control network. All that matters here is that it is built like the UNet."""
     network = ldm_unet()
     yield network
     assert_no_hooks(network)
@@ -29,8 +29,8 @@ def hooked_at_each_step(host, network, *args, **fields):
 
 @pytest.fixture
 def extension(host, monkeypatch, network):
-    """A stand-in for sd-webui-controlnet: its script holds what it hooked on the UNet, and in it one unit with a
-    network, one without (reference_only) and one that is no network of this kind (an adapter)."""
+    """A stand-in for the script of sd-webui-controlnet, with three units: one with a network, one without
+    (reference_only) and one with another kind of network (an adapter)."""
     units = [SimpleNamespace(control_model=SimpleNamespace(control_model=network))]
     units += [SimpleNamespace(control_model=None), SimpleNamespace(control_model=object())]
     script = SimpleNamespace(latest_network=SimpleNamespace(control_params=units))
@@ -38,7 +38,7 @@ def extension(host, monkeypatch, network):
         setattr(script, event, lambda *args, **kwargs: None)
 
     class Runner:
-        """The host's runner, which lists one script more than it calls."""
+        """The host's runner with an additional script in its list, which it does not call."""
 
         def __init__(self):
             self.alwayson_scripts = [script]
@@ -57,37 +57,37 @@ def extension(host, monkeypatch, network):
     return script
 
 
-def test_of_the_extension(host, extension, network):
-    assert hooked_at_each_step(host, network, HALF) == [True] * 4
+def test_a_controlnet_of_the_extension_is_patched(host, extension, network):
+    assert hooked_at_each_step(host, network, FACTOR_2) == [True] * 4
 
 
-def test_of_the_extension_when_it_is_off(host, extension, network):
+def test_a_disabled_controlnet_of_the_extension_is_left_alone(host, extension, network):
     extension.latest_network.control_params = None
-    assert hooked_at_each_step(host, network, HALF) == [False] * 4
+    assert hooked_at_each_step(host, network, FACTOR_2) == [False] * 4
     extension.latest_network = None
-    assert hooked_at_each_step(host, network, HALF) == [False] * 4
+    assert hooked_at_each_step(host, network, FACTOR_2) == [False] * 4
 
 
-def test_left_alone_if_told(host, extension, network):
-    assert hooked_at_each_step(host, network, {**HALF, "controlnet": False}) == [False] * 4
+def test_the_setting_leaves_controlnets_alone(host, extension, network):
+    assert hooked_at_each_step(host, network, {**FACTOR_2, "controlnet": False}) == [False] * 4
     assert hooked_at_each_step(host, network) == [False] * 4
 
 
-def test_of_one_pass_only(host, extension, network):
+def test_a_controlnet_in_the_first_pass_only(host, extension, network):
     host.script_callbacks.on_cfg_denoiser(
         lambda params: params.denoiser.p.is_hr_pass and setattr(extension, "latest_network", None)
     )
-    on = hooked_at_each_step(host, network, HALF, enable_hr=True)
+    on = hooked_at_each_step(host, network, FACTOR_2, enable_hr=True)
     assert on[:4] == [True] * 4
     assert on[5:] == [False] * len(on[5:])
 
 
-def test_of_the_forge_family(host, network):
+def test_a_controlnet_of_the_forge_family_is_patched(host, network):
     model = models.ForgeModel(ldm_unet())
     last = SimpleNamespace(control_model=None, previous_controlnet=SimpleNamespace(control_model=network))
     model.forge_objects.unet.controlnet_linked_list = last
     host.add_checkpoint("forge", lambda: model)
     host.use_checkpoint("forge")
-    assert hooked_at_each_step(host, network, HALF) == [True] * 4
+    assert hooked_at_each_step(host, network, FACTOR_2) == [True] * 4
     model.forge_objects.unet.controlnet_linked_list = None
-    assert hooked_at_each_step(host, network, HALF) == [False] * 4
+    assert hooked_at_each_step(host, network, FACTOR_2) == [False] * 4

@@ -1,4 +1,4 @@
-"""Picture parameters: what is written, and that it comes back the same."""
+"""Infotext: what is written, and that it is read back unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 @pytest.fixture(scope="module")
 def table(running_host):
-    """The API's schema by name, and the module that writes and reads."""
+    """The properties of the API's schema, by name."""
     return running_host.ours("settings").Settings.schema()["properties"]
 
 
@@ -29,7 +29,7 @@ def draw_settings(host, table, data):
 
 
 def through_the_host(host, parameters):
-    """Written as the host writes it, between values of its own, and parsed again."""
+    """The parameters after the host has written them, among others, and parsed them again."""
     p = host.p(prompt="a, b: c", negative_prompt="d")
     p.extra_generation_params = {"Before": "1, 2", **parameters, "After": "x: y"}
     return host.infotext_utils.parse_generation_parameters(host.processing.create_infotext(p))
@@ -40,7 +40,7 @@ def read(host, parameters):
 
 
 @given(data=st.data())
-def test_all_settings_come_back(running_host, table, data):
+def test_all_settings_are_read_back(running_host, table, data):
     settings = draw_settings(running_host, table, data)
     parameters = running_host.ours("webui.infotext").write(settings)
     values = read(running_host, through_the_host(running_host, parameters))
@@ -60,8 +60,8 @@ def test_only_what_differs_from_the_defaults_is_written(running_host, table, dat
 
 
 @given(data=st.data())
-def test_the_api_can_cast_each_value_to_its_control(running_host, table, data):
-    # The host calls type(component.value) on whatever a field's function returns.
+def test_the_api_can_convert_each_value_to_the_type_of_its_control(running_host, table, data):
+    # The host converts the result of a field's function to type(component.value).
     settings = draw_settings(running_host, table, data)
     parameters = through_the_host(running_host, running_host.ours("webui.infotext").write(settings))
     expected = {"enabled": True, **settings.to_dict()}
@@ -72,24 +72,24 @@ def test_the_api_can_cast_each_value_to_its_control(running_host, table, data):
         assert kind(value) == value == expected[name]
 
 
-def test_a_generation_comes_back(host):
+def test_the_settings_of_a_generation_are_read_back(host):
     wanted = {"mode": "manual", "factor": 2.5, "max_downsample": 2, "end": 0.6, "taper": True}
     outcome = host.generate(wanted, steps=1)
     values = read(host, host.infotext_utils.parse_generation_parameters(outcome.processed.info))
     assert {name: values[name] for name in wanted} == wanted
 
 
-def test_the_defaults_are_one_key(host):
+def test_the_defaults_need_one_key_only(host):
     assert host.ours("webui.infotext").write(host.ours("settings").Settings()) == {"ToDo": "auto"}
 
 
-def test_a_picture_without_todo_switches_it_off_and_leaves_the_rest(host):
+def test_an_image_without_todo_switches_it_off_and_leaves_the_other_controls(host):
     values = read(host, {"Steps": "20", "ToDo factor": "3"})
     assert values.pop("enabled") is False
     assert set(values.values()) == {None}
 
 
-def test_what_a_picture_does_not_name_goes_back_to_its_default(host):
+def test_missing_keys_reset_their_controls_to_the_defaults(host):
     values = read(host, {"ToDo": "manual"})
     assert values["factor"] == 2.0
     assert values["passes"] == "both"
@@ -107,7 +107,7 @@ def test_what_a_picture_does_not_name_goes_back_to_its_default(host):
         ("ToDo taper", "1", "taper"),
     ],
 )
-def test_a_wrong_value_is_left_out_with_a_warning(host, key, value, name):
+def test_an_invalid_value_is_ignored_with_a_warning(host, key, value, name):
     values = read(host, {"ToDo": "manual", "ToDo end": "0.5", key: value})
     assert values.pop(name) is None
     assert values["end"] == 0.5
@@ -116,7 +116,7 @@ def test_a_wrong_value_is_left_out_with_a_warning(host, key, value, name):
     assert name in warning
 
 
-def test_a_wrong_value_is_no_error_for_the_host(host):
+def test_an_invalid_value_is_no_error_for_the_host(host):
     for control, reader in host.script().infotext_fields:
         value = reader({"ToDo": "512x512", "ToDo factor": "many", "ToDo grid": "", "ToDo taper": "perhaps"})
         assert value is None or isinstance(value, type(control.value))
@@ -126,10 +126,10 @@ def test_both_tabs_share_the_fields_that_are_sent_from_one_to_the_other(host):
     txt2img, img2img = host.script("txt2img"), host.script("img2img")
     assert [reader for _, reader in txt2img.infotext_fields] == txt2img.paste_field_names
     assert txt2img.paste_field_names == img2img.paste_field_names
-    assert [control for control, _ in txt2img.infotext_fields] == txt2img.controls[:-1]  # not the flag to compare
+    assert [control for control, _ in txt2img.infotext_fields] == txt2img.controls[:-1]  # without the option to compare
 
 
-def test_keys_are_read_by_the_host_as_keys(host):
+def test_the_host_parses_our_keys(host):
     knobs = host.ours("settings").KNOBS.values()
     parameters = {knob.infotext: str(index) for index, knob in enumerate(knobs)}
     assert len(parameters) == len(knobs)

@@ -1,4 +1,4 @@
-"""What the host runs and reads before it loads the script."""
+"""The files that the host runs and reads before it loads the script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def old_host(tmp_path: Path) -> Path:
 
 
 def run(folder: Path) -> str:
-    """The file's output, run as a host does: in a process of its own, with its folder on the path."""
+    """The output of the file. Like a host, this runs it in a separate process with the host's folder on the path."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, str(ROOT / "install.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=folder)
@@ -47,7 +47,7 @@ def run(folder: Path) -> str:
 @pytest.mark.parametrize("host", [None, HOST])
 @pytest.mark.parametrize("torch", ["2.0.0", "2.0.1+cpu", "2.1.0a0+32f93b1", "2.13.0", "10.0.0.dev20300101"])
 @pytest.mark.parametrize("python", [(3, 10, 0), (3, 13, 1)])
-def test_new_enough_is_no_problem(install, python, torch, host):
+def test_supported_versions(install, python, torch, host):
     assert install.problems(python, torch, host) == []
 
 
@@ -56,23 +56,23 @@ def test_new_enough_is_no_problem(install, python, torch, host):
     [
         ((3, 9, 18), NEW_TORCH, "Python 3.10 or newer; this is 3.9"),
         (NEW_PYTHON, "1.13.1+cu117", "PyTorch 2.0 or newer; this is 1.13.1+cu117"),
-        (NEW_PYTHON, None, "PyTorch 2.0 or newer; this is missing"),
+        (NEW_PYTHON, None, "PyTorch 2.0 or newer; it is not installed"),
     ],
 )
-def test_too_old_is_said_in_words(install, python, torch, problem):
+def test_old_versions_are_reported(install, python, torch, problem):
     assert install.problems(python, torch, HOST) == [problem]
 
 
-def test_an_old_host_is_said_in_words(install, old_host):
+def test_an_old_host_is_reported(install, old_host):
     assert install.problems(NEW_PYTHON, NEW_TORCH, old_host) == ["WebUI 1.6 or newer; this one is older"]
 
 
-def test_everything_that_is_missing_is_said(install, old_host):
+def test_everything_that_is_missing_is_reported(install, old_host):
     assert len(install.problems((3, 8, 0), None, old_host)) == 3
 
 
 @pytest.mark.parametrize("where", ["webui", "nowhere"])
-def test_it_runs_and_prints_nothing_when_all_is_well(where, tmp_path):
+def test_it_prints_nothing_if_nothing_is_missing(where, tmp_path):
     assert run(WEBUI if where == "webui" else tmp_path) == ""
 
 
@@ -90,5 +90,5 @@ def test_the_metadata_is_what_the_host_reads():
     metadata = configparser.ConfigParser()
     metadata.read(ROOT / "metadata.ini", encoding="utf8")
     assert metadata.sections() == ["Extension"]
-    # The host lowers it, and refuses names with other signs.
+    # The host converts the name to lower case and rejects other characters.
     assert metadata["Extension"]["Name"] == "sd-webui-todo"

@@ -1,4 +1,4 @@
-"""One generation from beginning to end, with everything that can come in between. The UNet is ldm's own."""
+"""Generations from beginning to end, with everything that can happen in between. The UNet is ldm's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.small_models import assert_no_hooks, hook_counts
 
 from .conftest import keys_seen
 
-HALF = {"factor": 2}
+FACTOR_2 = {"factor": 2}
 SIZE = 16 * 16  # tokens of the finest level at 128 × 128 pixels
 KEPT = SIZE // 4
 CALLS = 4 * 3  # steps times self-attention blocks of the finest level
@@ -24,7 +24,7 @@ HIRES, HIRES_KEPT = 4 * SIZE, SIZE  # at twice the size
 
 
 def at_each_step(host, watch):
-    """Calls `watch` with the denoiser before each of its calls, after our script was told."""
+    """Calls `watch` with the denoiser before each denoiser call, after our own callbacks."""
     host.script_callbacks.on_cfg_denoiser(lambda params: watch(params.denoiser))
 
 
@@ -53,13 +53,13 @@ def keys(host, *args: Any, **fields: Any) -> list[int]:
 def test_the_patch_is_on_while_sampling_and_off_afterwards(host):
     seen = []
     at_each_step(host, lambda _: seen.append(bool(hook_counts(host.unet))))
-    on = host.generate(HALF)
+    on = host.generate(FACTOR_2)
     assert seen == [True] * 4
     assert_no_hooks(host.unet)
-    assert not torch.equal(on.picture, host.generate().picture)
+    assert not torch.equal(on.latents, host.generate().latents)
 
 
-def test_off_puts_nothing_on(host):
+def test_off_adds_no_hooks(host):
     seen = []
     at_each_step(host, lambda _: seen.append(hook_counts(host.unet)))
     host.generate()
@@ -68,23 +68,23 @@ def test_off_puts_nothing_on(host):
 
 def test_a_generation_with_todo_leaves_the_next_one_alone(host):
     before = host.generate()
-    host.generate(HALF)
-    assert torch.equal(host.generate().picture, before.picture)
+    host.generate(FACTOR_2)
+    assert torch.equal(host.generate().latents, before.latents)
 
 
-def test_the_same_seed_gives_the_same_picture(host):
-    first, second = host.generate(HALF), host.generate(HALF)
-    assert torch.equal(first.picture, second.picture)
+def test_the_same_seed_gives_the_same_image(host):
+    first, second = host.generate(FACTOR_2), host.generate(FACTOR_2)
+    assert torch.equal(first.latents, second.latents)
     assert first.processed.infotexts == second.processed.infotexts
 
 
-def test_the_kept_tokens_move_from_step_to_step(host):
-    cycling, fixed = host.generate(HALF), host.generate({**HALF, "phase": "fixed"})
-    assert not torch.equal(cycling.picture, fixed.picture)
+def test_the_kept_tokens_change_from_step_to_step(host):
+    cycling, fixed = host.generate(FACTOR_2), host.generate({**FACTOR_2, "phase": "fixed"})
+    assert not torch.equal(cycling.latents, fixed.latents)
 
 
 def test_one_line_is_logged_for_a_generation(host):
-    host.generate(HALF, n_iter=2)
+    host.generate(FACTOR_2, n_iter=2)
     (line,) = host.log.at("INFO")
     assert line == f"level 1, 16×16: keys/values {SIZE} → {KEPT} in {2 * CALLS} of {2 * CALLS} attention calls"
     assert host.log.at("WARNING") == []
@@ -96,7 +96,7 @@ def test_nothing_is_logged_when_off(host):
 
 
 def test_nothing_keeps_a_finished_generation_in_memory(host):
-    outcome = host.generate(HALF)
+    outcome = host.generate(FACTOR_2)
     p = weakref.ref(outcome.p)
     del outcome
     gc.collect()
@@ -109,24 +109,24 @@ def test_nothing_keeps_a_finished_generation_in_memory(host):
 @pytest.mark.parametrize("batched", [True, False], ids=["one UNet call", "two UNet calls"])
 def test_the_window_does_not_depend_on_how_the_batch_is_split(host, monkeypatch, batched):
     monkeypatch.setattr(host.shared.opts, "batch_cond_uncond", batched)
-    seen = keys(host, {**HALF, "end": 0.5})
+    seen = keys(host, {**FACTOR_2, "end": 0.5})
     calls = 1 if batched else 2
     assert seen == [KEPT] * 2 * calls + [SIZE] * 2 * calls
 
 
 def test_a_second_order_sampler_announces_twice_its_steps(host):
-    seen = keys(host, {**HALF, "end": 0.5}, sampler_name="Heun", steps=4)
+    seen = keys(host, {**FACTOR_2, "end": 0.5}, sampler_name="Heun", steps=4)
     assert seen == [KEPT] * 4 + [SIZE] * 3
 
 
 @pytest.mark.parametrize(("sampler", "calls"), [("DPM adaptive", 12), ("DDIM", 5)])
-def test_steps_beyond_those_announced_count_as_the_last(host, sampler, calls):
-    assert keys(host, HALF, sampler_name=sampler, steps=4) == [KEPT] * calls
-    assert keys(host, {**HALF, "end": 0.5}, sampler_name=sampler, steps=4) == [KEPT] * 2 + [SIZE] * (calls - 2)
+def test_steps_beyond_the_announced_total_count_as_the_last(host, sampler, calls):
+    assert keys(host, FACTOR_2, sampler_name=sampler, steps=4) == [KEPT] * calls
+    assert keys(host, {**FACTOR_2, "end": 0.5}, sampler_name=sampler, steps=4) == [KEPT] * 2 + [SIZE] * (calls - 2)
 
 
 def test_the_window_begins_late(host):
-    assert keys(host, {**HALF, "start": 0.5}) == [SIZE] * 2 + [KEPT] * 2
+    assert keys(host, {**FACTOR_2, "start": 0.5}) == [SIZE] * 2 + [KEPT] * 2
 
 
 def test_a_taper_keeps_more_from_step_to_step(host):
@@ -137,13 +137,13 @@ def test_a_taper_keeps_more_from_step_to_step(host):
 
 
 def test_progress_starts_again_in_each_batch(host):
-    seen = keys(host, {**HALF, "end": 0.5}, n_iter=2)
+    seen = keys(host, {**FACTOR_2, "end": 0.5}, n_iter=2)
     assert seen == ([KEPT] * 2 + [SIZE] * 2) * 2
 
 
-def test_each_picture_of_a_batch_count_is_that_of_its_seed(host):
-    both = host.generate(HALF, n_iter=2).picture
-    single = host.generate(HALF, seed=12).picture
+def test_each_image_of_a_batch_count_depends_on_its_seed_only(host):
+    both = host.generate(FACTOR_2, n_iter=2).latents
+    single = host.generate(FACTOR_2, seed=12).latents
     assert torch.equal(both[1:], single)
 
 
@@ -156,48 +156,48 @@ SECOND = 3  # int(0.7 · 4) + 1
 @pytest.mark.parametrize(
     ("wanted", "first", "second"),
     [
-        ({**HALF}, KEPT, HIRES_KEPT),
-        ({**HALF, "passes": "first"}, KEPT, HIRES),
-        ({**HALF, "passes": "hires"}, SIZE, HIRES_KEPT),
-        ({**HALF, "hires_factor": 4}, KEPT, HIRES // 16),
-        ({**HALF, "hires_factor": 1}, KEPT, HIRES),
+        ({**FACTOR_2}, KEPT, HIRES_KEPT),
+        ({**FACTOR_2, "passes": "first"}, KEPT, HIRES),
+        ({**FACTOR_2, "passes": "hires"}, SIZE, HIRES_KEPT),
+        ({**FACTOR_2, "hires_factor": 4}, KEPT, HIRES // 16),
+        ({**FACTOR_2, "hires_factor": 1}, KEPT, HIRES),
         ({"mode": "auto", "grid": 16}, SIZE, HIRES_KEPT),
     ],
     ids=["both", "first", "hires", "hires factor", "hires factor off", "auto"],
 )
-def test_the_passes_of_hires_fix_are_told_apart(host, wanted, first, second):
+def test_the_passes_of_hires_fix_are_distinguished(host, wanted, first, second):
     assert keys(host, wanted, enable_hr=True) == [first] * FIRST + [second] * SECOND
 
 
 def test_progress_starts_again_in_the_hires_pass(host):
-    seen = keys(host, {**HALF, "end": 0.5}, enable_hr=True)
+    seen = keys(host, {**FACTOR_2, "end": 0.5}, enable_hr=True)
     assert seen == [KEPT] * 2 + [SIZE] * 2 + [HIRES_KEPT] * 2 + [HIRES]
 
 
-def test_the_hires_pass_is_reported_as_a_grid_of_its_own(host):
-    host.generate(HALF, enable_hr=True)
+def test_the_hires_pass_is_reported_separately(host):
+    host.generate(FACTOR_2, enable_hr=True)
     (line,) = host.log.at("INFO")
     assert "16×16" in line
     assert "32×32" in line
 
 
 def test_img2img_counts_as_the_first_pass(host):
-    assert keys(host, {**HALF, "passes": "first"}, tab="img2img") == [KEPT] * SECOND
-    assert keys(host, {**HALF, "passes": "hires"}, tab="img2img") == [SIZE] * SECOND
+    assert keys(host, {**FACTOR_2, "passes": "first"}, tab="img2img") == [KEPT] * SECOND
+    assert keys(host, {**FACTOR_2, "passes": "hires"}, tab="img2img") == [SIZE] * SECOND
 
 
-# --- cut short
+# --- interrupted
 
 
-def test_an_interrupted_generation_takes_the_patch_off(host):
+def test_an_interrupted_generation_removes_the_patch(host):
     at_each_step(host, lambda denoiser: host.shared.state.interrupt() if denoiser.step == 1 else None)
-    seen = keys(host, HALF, n_iter=2)
+    seen = keys(host, FACTOR_2, n_iter=2)
     assert seen == [KEPT] * 2
     assert_no_hooks(host.unet)
 
 
-def test_a_generation_interrupted_before_its_first_step_says_nothing(host):
-    p = host.p([HALF])
+def test_a_generation_interrupted_before_its_first_step_reports_nothing(host):
+    p = host.p([FACTOR_2])
     host.shared.state.begin()
     host.shared.state.interrupt()
     processed = host.processing.process_images(p)
@@ -209,55 +209,55 @@ def test_a_generation_interrupted_before_its_first_step_says_nothing(host):
 def test_a_skipped_batch_does_not_stop_the_next(host):
     skip_once = iter([True])
     at_each_step(host, lambda _: host.shared.state.skip() if next(skip_once, False) else None)
-    seen = keys(host, HALF, n_iter=2)
+    seen = keys(host, FACTOR_2, n_iter=2)
     assert seen == [KEPT] * 5
 
 
-def test_a_failed_generation_leaves_nothing_when_it_is_forgotten(host, monkeypatch):
+def test_the_patch_of_a_failed_generation_goes_with_its_p(host, monkeypatch):
     crash_at(host, monkeypatch, call=2)
-    p = host.p([HALF])
+    p = host.p([FACTOR_2])
     with pytest.raises(RuntimeError, match="out of memory"):
         host.run(p)
-    p.sampler = None  # the host closes it
+    p.sampler = None  # as the host does when it closes `p`
     del p
     gc.collect()
     assert_no_hooks(host.unet)
 
 
-@pytest.mark.parametrize("following", [(), (HALF,)], ids=["off", "on"])
-def test_a_failed_generation_does_not_reach_the_next(host, monkeypatch, following):
-    expected = host.generate(*following).picture
+@pytest.mark.parametrize("following", [(), (FACTOR_2,)], ids=["off", "on"])
+def test_a_failed_generation_does_not_affect_the_next(host, monkeypatch, following):
+    expected = host.generate(*following).latents
     crash_at(host, monkeypatch, call=2)
-    p = host.p([HALF])
+    p = host.p([FACTOR_2])
     with pytest.raises(RuntimeError):
         host.run(p)
-    assert torch.equal(host.generate(*following).picture, expected)
-    assert p is not None  # still there, as in the traceback that a host keeps
+    assert torch.equal(host.generate(*following).latents, expected)
+    assert p is not None  # still referenced, as by the traceback that a host keeps
 
 
 # --- the model changes
 
 
 def note_models(host):
-    """What carried hooks before each denoiser call: (the model in use, any other made so far)."""
-    seen, made = [], {}
+    """Records before each denoiser call whether hooks are on (the model in use, any other model so far)."""
+    seen, unets = [], {}
 
     def watch(denoiser):
-        made[id(host.unet)] = host.unet
-        others = [unet for unet in made.values() if unet is not host.unet]
+        unets[id(host.unet)] = host.unet
+        others = [unet for unet in unets.values() if unet is not host.unet]
         seen.append((bool(hook_counts(host.unet)), any(hook_counts(unet) for unet in others)))
 
     at_each_step(host, watch)
-    return seen, made
+    return seen, unets
 
 
 def test_a_refiner_gets_the_patch_and_the_base_loses_it(host):
     refiner = host.add_checkpoint("refiner", models.factory())
-    seen, made = note_models(host)
-    outcome = host.generate(HALF, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
-    assert len(made) == 2
+    seen, unets = note_models(host)
+    outcome = host.generate(FACTOR_2, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
+    assert len(unets) == 2
     assert seen == [(True, False)] * 4
-    for unet in made.values():
+    for unet in unets.values():
         assert_no_hooks(unet)
     assert "ToDo effect" not in outcome.parameters
     (line,) = host.log.at("INFO")
@@ -265,16 +265,16 @@ def test_a_refiner_gets_the_patch_and_the_base_loses_it(host):
 
 
 def test_progress_goes_on_with_the_refiner(host):
-    # The same weights in a model of their own: the picture shows whether each step was told right.
+    # A separate model with the same weights. The image is only the same if every step has the right progress.
     refiner = host.add_checkpoint("refiner", models.factory())
-    wanted = {**HALF, "end": 0.75}
+    wanted = {**FACTOR_2, "end": 0.75}
     alone = host.generate(wanted)
     switched = host.generate(wanted, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
-    assert torch.equal(alone.picture, switched.picture)
+    assert torch.equal(alone.latents, switched.latents)
 
 
-@pytest.mark.parametrize("args", [(), (HALF,)], ids=["off", "on"])
-def test_the_model_that_a_refiner_replaces_can_leave_the_memory(host, args):
+@pytest.mark.parametrize("args", [(), (FACTOR_2,)], ids=["off", "on"])
+def test_the_model_that_a_refiner_replaces_can_be_freed(host, args):
     base, refiner = (host.add_checkpoint(name, models.factory()) for name in ("base", "refiner"))
     unet = weakref.ref(models.unet_of(host.use_checkpoint(base.title)))
     alive = []
@@ -288,36 +288,36 @@ def test_the_model_that_a_refiner_replaces_can_leave_the_memory(host, args):
     assert alive == [True, True, False, False]
 
 
-def test_a_refiner_without_self_attention_does_not_deny_the_steps_before_it(host):
+def test_a_refiner_without_self_attention_does_not_hide_the_effect_of_earlier_steps(host):
     refiner = host.add_checkpoint("transformer", models.shared(models.LoadedModel, models.FusedUNet()))
-    outcome = host.generate(HALF, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
+    outcome = host.generate(FACTOR_2, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
     assert_no_hooks(small_unet())
     assert "ToDo effect" not in outcome.parameters
     assert "no effect" not in outcome.processed.comments
 
 
-def test_a_hires_checkpoint_gets_the_patch_and_the_first_one_again_in_the_next_batch(host):
+def test_a_hires_checkpoint_gets_the_patch_and_in_the_next_batch_the_first_one_again(host):
     second = host.add_checkpoint("hires", models.factory())
-    seen, made = note_models(host)
-    host.generate(HALF, enable_hr=True, hr_checkpoint_info=second, n_iter=2)
-    assert len(made) == 3  # the second one is loaded twice
+    seen, unets = note_models(host)
+    host.generate(FACTOR_2, enable_hr=True, hr_checkpoint_info=second, n_iter=2)
+    assert len(unets) == 3  # the hires checkpoint is loaded twice, each time as a new model
     assert seen == [(True, False)] * 2 * (FIRST + SECOND)
-    for unet in made.values():
+    for unet in unets.values():
         assert_no_hooks(unet)
 
 
 def test_another_model_object_around_the_same_unet_keeps_the_patch(host):
     refiner = host.add_checkpoint("same modules", models.shared(models.LoadedModel, small_unet()))
-    outcome = host.generate(HALF, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
-    assert torch.equal(outcome.picture, host.generate(HALF).picture)
+    outcome = host.generate(FACTOR_2, refiner_checkpoint_info=refiner, refiner_switch_at=0.5)
+    assert torch.equal(outcome.latents, host.generate(FACTOR_2).latents)
 
 
 def test_a_forge_model_is_patched(host):
-    expected = host.generate(HALF).picture
+    expected = host.generate(FACTOR_2).latents
     host.add_checkpoint("forge", models.shared(models.ForgeModel, small_unet()))
     host.use_checkpoint("forge")
-    outcome = host.generate(HALF)
-    assert torch.equal(outcome.picture, expected)
+    outcome = host.generate(FACTOR_2)
+    assert torch.equal(outcome.latents, expected)
     assert "ToDo effect" not in outcome.parameters
 
 
@@ -331,14 +331,14 @@ def transformer(host):
 
 
 def test_a_model_without_self_attention_is_left_alone(host, transformer):
-    expected = host.generate(n_iter=2).picture
-    outcome = host.generate(HALF, n_iter=2)
-    assert torch.equal(outcome.picture, expected)
+    expected = host.generate(n_iter=2).latents
+    outcome = host.generate(FACTOR_2, n_iter=2)
+    assert torch.equal(outcome.latents, expected)
     assert hook_counts(transformer) == {}
 
 
 def test_a_model_without_self_attention_is_told_once(host, transformer):
-    outcome = host.generate(HALF, n_iter=2)
+    outcome = host.generate(FACTOR_2, n_iter=2)
     assert outcome.parameters["ToDo effect"].startswith("none on this model: ")
     assert outcome.processed.comments.count("ToDo has no effect on this model") == 1
     (record,) = host.log.records
@@ -346,27 +346,27 @@ def test_a_model_without_self_attention_is_told_once(host, transformer):
     assert "attn1" in record.getMessage()
 
 
-def test_no_effect_at_a_size_is_said_everywhere(host):
+def test_no_effect_at_a_size_is_reported_everywhere(host):
     outcome = host.generate({"mode": "auto"})
     assert outcome.processed.comments == "ToDo has no effect at this size\n"
     assert host.log.at("INFO") == ["no effect at this size"]
     assert all("ToDo effect: none at this size" in infotext for infotext in outcome.processed.infotexts)
-    assert torch.equal(outcome.picture, host.generate().picture)
+    assert torch.equal(outcome.latents, host.generate().latents)
 
 
-def test_no_effect_in_the_only_pass_is_said(host):
-    outcome = host.generate({**HALF, "passes": "hires"})
+def test_no_effect_in_the_only_pass_is_reported(host):
+    outcome = host.generate({**FACTOR_2, "passes": "hires"})
     assert outcome.parameters["ToDo effect"] == "none in this pass"
     assert "ToDo has no effect in this pass" in outcome.processed.comments
 
 
 def test_an_effect_in_one_pass_is_an_effect(host):
-    outcome = host.generate({**HALF, "passes": "hires"}, enable_hr=True)
+    outcome = host.generate({**FACTOR_2, "passes": "hires"}, enable_hr=True)
     assert "ToDo effect" not in outcome.parameters
     assert outcome.processed.comments == ""
 
 
-def test_the_effect_of_a_generation_before_is_forgotten(host):
+def test_no_effect_is_not_carried_over_to_the_next_generation(host):
     p = host.p([{"mode": "auto"}])
     host.run(p)
     p.script_args = host.p([{"mode": "auto", "grid": 16}]).script_args
@@ -375,17 +375,17 @@ def test_the_effect_of_a_generation_before_is_forgotten(host):
     assert "ToDo effect" not in outcome.parameters
 
 
-def test_a_host_that_does_not_announce_its_steps_is_named(host):
+def test_a_host_that_does_not_report_its_steps_is_named(host):
     host.script_callbacks.callback_map["cfg_denoiser"] = []
-    outcome = host.generate(HALF)
-    assert "ToDo has no effect on this host" in outcome.processed.comments
+    outcome = host.generate(FACTOR_2)
+    assert "ToDo has no effect on this WebUI" in outcome.processed.comments
 
 
-# --- a neighbour in the middle
+# --- a generation by another extension in the middle
 
 
 def add_detailer(host, monkeypatch, with_our_script):
-    """A script that refines each picture by a generation of its own, and for that ends and begins ours on copies."""
+    """Adds a script that refines each image with its own generation. It ends and restarts ours with copies of `p`."""
     inner_seen = []
 
     class Detailer(host.scripts.Script):
@@ -395,7 +395,7 @@ def add_detailer(host, monkeypatch, with_our_script):
             if getattr(p, "inner", False):
                 return
             p.scripts.postprocess(copy(p), host.processing.Processed(copy(p), []))
-            inner = host.p([HALF], tab="img2img")
+            inner = host.p([FACTOR_2], tab="img2img")
             inner.inner = True
             if not with_our_script:
                 inner.scripts = copy(inner.scripts)
@@ -411,12 +411,12 @@ def add_detailer(host, monkeypatch, with_our_script):
 
 
 @pytest.mark.parametrize("with_our_script", [False, True], ids=["without ours", "with ours"])
-def test_a_generation_in_the_middle_neither_loses_nor_gets_the_patch(host, monkeypatch, with_our_script):
-    plain = host.generate(HALF, n_iter=2)
+def test_a_generation_in_the_middle_only_has_the_patch_if_it_asks_for_it(host, monkeypatch, with_our_script):
+    plain = host.generate(FACTOR_2, n_iter=2)
     inner = add_detailer(host, monkeypatch, with_our_script)
     host.log.records.clear()
-    outcome = host.generate(HALF, n_iter=2)
-    assert torch.equal(outcome.picture, plain.picture)
+    outcome = host.generate(FACTOR_2, n_iter=2)
+    assert torch.equal(outcome.latents, plain.latents)
     assert inner == [[KEPT if with_our_script else SIZE] * SECOND] * 2
     lines = host.log.at("INFO")
     assert len(lines) == (3 if with_our_script else 1)
@@ -428,32 +428,32 @@ def test_a_generation_in_the_middle_neither_loses_nor_gets_the_patch(host, monke
 def test_a_generation_in_the_middle_of_one_without_todo_gets_nothing(host, monkeypatch):
     plain = host.generate(n_iter=2)
     add_detailer(host, monkeypatch, with_our_script=False)
-    assert torch.equal(host.generate(n_iter=2).picture, plain.picture)
+    assert torch.equal(host.generate(n_iter=2).latents, plain.latents)
     assert host.log.records == []
 
 
-def test_a_generation_in_the_middle_does_not_take_the_effect_out_of_the_picture(host, monkeypatch):
+def test_a_generation_in_the_middle_does_not_remove_the_effect_from_the_infotext(host, monkeypatch):
     add_detailer(host, monkeypatch, with_our_script=False)
     outcome = host.generate({"mode": "auto"}, n_iter=2)
     assert ["ToDo effect: none at this size" in infotext for infotext in outcome.processed.infotexts] == [True, True]
 
 
-def test_a_hook_of_a_neighbour_stays(host):
+def test_a_hook_of_another_extension_stays(host):
     attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
     handle = attention.to_k.register_forward_pre_hook(lambda *_: None)
-    host.generate(HALF)
+    host.generate(FACTOR_2)
     left = hook_counts(host.unet)
     handle.remove()
     assert list(left.values()) == [1]
 
 
-# --- the page is loaded again
+# --- reloading the page
 
 
-def test_reloading_the_page_takes_everything_off_and_works_again(own_host):
+def test_reloading_the_page_removes_the_patch_and_works_again(own_host):
     host = own_host
-    expected = host.generate(HALF).picture
-    hooked = host.p([HALF])
+    expected = host.generate(FACTOR_2).latents
+    hooked = host.p([FACTOR_2])
     host.scripts.scripts_txt2img.process(hooked)
     denoiser = host.sd_samplers_cfg_denoiser.CFGDenoiser(None)
     denoiser.p, denoiser.total_steps = hooked, 4
@@ -465,33 +465,33 @@ def test_reloading_the_page_takes_everything_off_and_works_again(own_host):
     host.reload()
     assert_no_hooks(host.unet)
     assert host.ours("settings") is not old
-    assert torch.equal(host.generate(HALF).picture, expected)
+    assert torch.equal(host.generate(FACTOR_2).latents, expected)
 
 
 def test_reloading_the_page_does_not_log_twice(own_host, capsys):
     own_host.reload()
     own_host.reload()
     own_host.log.records.clear()
-    own_host.generate(HALF)
+    own_host.generate(FACTOR_2)
     assert len(own_host.log.records) == 1
 
 
-def test_a_checkpoint_chosen_between_two_generations_is_the_one_patched(host):
-    host.generate(HALF)
+def test_a_checkpoint_selected_between_two_generations_is_the_one_patched(host):
+    host.generate(FACTOR_2)
     host.add_checkpoint("other", models.factory())
     host.use_checkpoint("other")
-    seen, made = note_models(host)
-    host.generate(HALF)
+    seen, unets = note_models(host)
+    host.generate(FACTOR_2)
     assert seen == [(True, False)] * 4
     host.use_checkpoint(CHECKPOINT)
-    assert_no_hooks(*made.values())
+    assert_no_hooks(*unets.values())
 
 
-def test_a_compiled_model_is_worth_a_warning(host, monkeypatch):
-    host.generate(HALF)
+def test_a_compiled_model_gets_a_warning(host, monkeypatch):
+    host.generate(FACTOR_2)
     assert host.log.at("WARNING") == []
     compiled = host.unet.input_blocks[1]
     monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
-    host.generate(HALF)
+    host.generate(FACTOR_2)
     assert len(host.log.at("WARNING")) == 1
     assert "torch.compile" in host.log.at("WARNING")[0]

@@ -1,4 +1,4 @@
-"""Each language has exactly the strings that the page shows."""
+"""Each translation has exactly the strings that the page shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = sorted((ROOT / "localizations").glob("*.json"))
 
 @pytest.fixture
 def shown(host):
-    """What the page shows: labels, info texts, and the live line's words."""
+    """All strings on the page: labels, help texts and the texts of the live line."""
     knobs = host.ours("settings").KNOBS.values()
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
@@ -49,7 +49,7 @@ def live_words(host):
     return words
 
 
-def test_the_live_line_has_words_for_everything(shown):
+def test_the_live_line_uses_all_these_texts(shown):
     assert {
         "keys/values",
         "self-attention work",
@@ -62,7 +62,7 @@ def test_the_live_line_has_words_for_everything(shown):
     } <= shown
 
 
-def test_the_browsers_script_shows_no_other_words(shown):
+def test_the_browsers_script_shows_no_other_texts(shown):
     source = (ROOT / "javascript" / "todo.js").read_text(encoding="utf8")
     words = re.findall(r'addText\(\w+, "([^"]+)"\)', source)
     assert {word for word in words if word.strip(" :·")} <= shown
@@ -76,8 +76,8 @@ def test_a_language_has_every_string_and_no_other(shown, file: Path):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_translation_is_a_trimmed_line_of_its_own(file: Path):
-    # The host compares trimmed texts, and leaves numbers as they are.
+def test_translations_are_trimmed_single_lines(file: Path):
+    # The host compares trimmed strings and does not translate numbers.
     pairs = json.loads(file.read_text(encoding="utf8"), object_pairs_hook=list)
     assert len({key for key, _ in pairs}) == len(pairs)
     for text, translation in pairs:

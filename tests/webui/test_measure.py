@@ -1,4 +1,4 @@
-"""Measure on this GPU: what is timed, what is said, and that nothing is left of it."""
+"""Measure on this GPU: what is timed, what is shown, and that the host is left as it was."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MANUAL = {"mode": "manual", "factor": 2.0}
 
 @pytest.fixture(autouse=True)
 def quick(host, monkeypatch):
-    """Figures need not stand still here."""
+    """Makes measurements short, because the results need not be precise here."""
     monkeypatch.setattr(host.ours("webui.rounds"), "SECONDS", 1e-9)
 
 
 @pytest.fixture
 def calls(host):
-    """The UNet calls made: latent's shape, and how many keys the finest block computed."""
+    """The UNet calls: shape of the latent, and number of keys in the first block of the finest level."""
     seen = []
     attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
     handles = [
@@ -42,25 +42,25 @@ def calls(host):
 
 
 def values(host, **changed):
-    """The page's controls with some changed."""
+    """The values of the page's controls, with some changed."""
     names = host.ours("webui.request").NAMES
     defaults = [getattr(control, "value", None) for control in host.script().controls]
     return [changed.get(name, default) for name, default in zip(names, defaults, strict=True)]
 
 
-def measure(host, *passes, batch=1, progress=lambda share, desc: None, **changed):
-    asked = json.dumps({"batch": batch, "passes": passes or [SIZE]})
-    return host.ours("webui.measure").measure(asked, values(host, **changed), progress)
+def measure(host, *passes, batch=1, progress=lambda done, desc: None, **changed):
+    sizes = json.dumps({"batch": batch, "passes": passes or [SIZE]})
+    return host.ours("webui.measure").measure(sizes, values(host, **changed), progress)
 
 
 def text(page):
-    """What a page shows, line by line."""
+    """The text of some HTML, line by line."""
     return [part for part in re.split(r"<[^>]*>", page) if part]
 
 
 def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
     page = measure(host, **MANUAL)
-    # With and without the text in one call; then the host's step goes on, in the fastest way, and ends.
+    # Prompt and negative prompt share one call. The last call continues the host's step, with the fastest settings.
     (_cold, *timed), rest = calls[:6], calls[6:]
     assert {shape for shape, _ in calls} == {(2, 4, 12, 16)}
     assert [kept for _, kept in timed] == [192, 88, 48, 24, 12]
@@ -71,22 +71,22 @@ def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
     assert all(re.fullmatch(r"\d+ ms( · ×\d+\.\d\d)?", figure) for figure in plot[1::2])
 
 
-def test_a_step_of_two_calls_is_twice_one(host, calls, monkeypatch):
+def test_a_step_of_two_calls_takes_twice_as_long(host, calls, monkeypatch):
     monkeypatch.setattr(host.shared.opts, "batch_cond_uncond", False)
-    found = []
+    results = []
     figures = host.ours("webui.figures")
-    monkeypatch.setattr(figures, "page", lambda given: found.extend(given) or "")
+    monkeypatch.setattr(figures, "page", lambda given: results.extend(given) or "")
     timed = []
     rounds = host.ours("webui.rounds")
     original = rounds.measure
     monkeypatch.setattr(rounds, "measure", lambda *given: timed.extend(original(*given)) or timed)
     measure(host, batch=2, **MANUAL)
     assert {shape[0] for shape, _ in calls} == {2}
-    assert [row.seconds for row in found[0].rows] == [2 * each.seconds for each in timed]
+    assert [row.seconds for row in results[0].rows] == [2 * each.seconds for each in timed]
 
 
 @pytest.mark.parametrize("mode", ["auto", "manual"])
-def test_the_hires_pass_has_figures_of_its_own(host, calls, mode):
+def test_the_hires_pass_has_its_own_results(host, calls, mode):
     page = measure(host, SIZE, {"width": 256, "height": 192}, mode=mode, grid=16, factor=2.0, hires_factor=3.0)
     lines = [part for part in text(page) if "per step" in part]
     assert [line.split(":")[0] for line in lines] == ["128×96", "256×192, hires pass"]
@@ -97,12 +97,12 @@ def test_the_hires_pass_has_figures_of_its_own(host, calls, mode):
     assert {shape[2:] for shape, _ in calls} == {(12, 16), (24, 32)}
 
 
-def test_the_window_does_not_count(host, calls):
+def test_the_step_window_is_ignored(host, calls):
     measure(host, **MANUAL, start=0.5, end=0.7, taper=True)
     assert [kept for _, kept in calls[1:6]] == [192, 88, 48, 24, 12]
 
 
-def test_no_effect_is_said(host):
+def test_no_effect_is_stated(host):
     assert "no effect at this size" in measure(host, mode="auto")
 
 
@@ -112,7 +112,7 @@ def test_a_model_without_such_attention(host):
     assert text(measure(host))[0].startswith("ToDo has no effect on this model")
 
 
-def test_a_ratio_below_one_is_none(host):
+def test_ratios_below_one_are_left_out(host):
     page = measure(host, SIZE, SIZE, **MANUAL, hires_factor=0.5)
     assert "hires pass: dense" in page
     assert "no effect at this size" in page
@@ -121,7 +121,7 @@ def test_a_ratio_below_one_is_none(host):
 def test_a_compiled_model_is_not_measured(host, calls, monkeypatch):
     compiled = host.unet.input_blocks[1]
     monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
-    assert text(measure(host))[0].startswith("torch.compile compiles this model anew")
+    assert text(measure(host))[0].startswith("torch.compile recompiles this model")
     assert len(calls) <= 1
 
 
@@ -149,18 +149,18 @@ def test_a_model_without_a_plan_is_measured_without_a_prediction(host):
 @pytest.mark.parametrize(
     ("size", "word"), [({"width": 0, "height": 96}, "width"), ({"width": 128, "height": 10**6}, "height")]
 )
-def test_a_size_that_no_picture_has(host, calls, size, word):
+def test_an_invalid_image_size(host, calls, size, word):
     assert text(measure(host, size))[0].startswith(f"{word}: ")
     assert calls == []
 
 
-def test_a_wrong_value(host, calls):
+def test_an_invalid_value(host, calls):
     assert "factor: 99 is not allowed" in measure(host, mode="manual", factor=99)
     assert calls == []
 
 
-def full_at(host, monkeypatch, *kept):
-    """The device's memory does not suffice for calls with so many keys."""
+def out_of_memory_at(host, monkeypatch, *kept):
+    """Makes calls with these numbers of keys run out of memory."""
     attention = host.unet.get_submodule("input_blocks.1.1").transformer_blocks[0].attn1
 
     def fail(_, args, output):
@@ -171,7 +171,7 @@ def full_at(host, monkeypatch, *kept):
 
 
 def test_dense_need_not_fit(host, monkeypatch):
-    handle = full_at(host, monkeypatch, 192)
+    handle = out_of_memory_at(host, monkeypatch, 192)
     (line, *plot) = text(measure(host, **MANUAL))
     handle.remove()
     assert re.fullmatch(r"128×96: dense does not fit in memory · ToDo \d+ ms per step", line)
@@ -179,9 +179,9 @@ def test_dense_need_not_fit(host, monkeypatch):
     assert all(figure.endswith(" ms") for figure in plot[3::2])
 
 
-def test_the_hosts_step_goes_on_in_its_pass(host, monkeypatch):
-    """Where only the hires pass has ToDo, and dense does not fit there."""
-    handle = full_at(host, monkeypatch, 24 * 32)
+def test_the_hosts_step_continues_with_the_settings_of_the_pass(host, monkeypatch):
+    """ToDo is only on in the hires pass, and dense does not fit there."""
+    handle = out_of_memory_at(host, monkeypatch, 24 * 32)
     page = measure(host, SIZE, {"width": 256, "height": 192}, **MANUAL, passes="hires")
     handle.remove()
     lines = [part for part in text(page) if "dense" in part and ":" in part]
@@ -190,16 +190,13 @@ def test_the_hosts_step_goes_on_in_its_pass(host, monkeypatch):
 
 
 def test_nothing_fits(host, monkeypatch):
-    handle = full_at(host, monkeypatch, 192, 48, 24, 12)
+    handle = out_of_memory_at(host, monkeypatch, 192, 48, 24, 12)
     (line, *_) = text(measure(host, **MANUAL))
     handle.remove()
     assert line == "128×96: dense does not fit in memory · ToDo does not fit in memory"
 
 
-def test_memory_is_told_where_the_device_keeps_account(host, monkeypatch):
-    figures = host.ours("webui.figures")
-    page, found = figures.page, []
-    monkeypatch.setattr(figures, "page", lambda given: found.extend(given) or page(given))
+def test_memory_is_shown_if_the_device_tracks_it(host, monkeypatch):
     rounds = host.ours("webui.rounds")
     original = rounds.measure
 
@@ -214,7 +211,7 @@ def test_memory_is_told_where_the_device_keeps_account(host, monkeypatch):
 
 
 def state(host):
-    """Everything that a measurement must leave as it was."""
+    """The state that a measurement must not change."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state()[1].tolist(),
@@ -228,39 +225,39 @@ def state(host):
 
 
 @pytest.mark.parametrize("ending", ["done", "stopped", "failed"])
-def test_all_is_left_as_it_was(host, ending, monkeypatch):
-    expected = host.generate({"factor": 2}).picture
+def test_the_host_is_left_as_it_was(host, ending, monkeypatch):
+    expected = host.generate({"factor": 2}).latents
     host.shared.state.end()
     before = state(host)
 
-    def progress(share, desc):
-        if ending == "stopped" and desc != "waiting for its turn":
+    def progress(done, desc):
+        if ending == "stopped" and desc != "waiting in the queue":
             host.ours("webui.measure").stop()
-        if ending == "failed" and desc != "waiting for its turn":
+        if ending == "failed" and desc != "waiting in the queue":
             raise OSError("no more")
 
     page = measure(host, **MANUAL, progress=progress)
     assert ("per step" in page) is (ending == "done")
     assert state(host) == before
-    assert torch.equal(host.generate({"factor": 2}).picture, expected)
+    assert torch.equal(host.generate({"factor": 2}).latents, expected)
 
 
-def test_a_first_prompt_is_still_to_come(host):
+def test_it_does_not_count_as_the_last_prompt(host):
     history = Path(host.paths.data_path, "params.txt")
     history.unlink(missing_ok=True)
     measure(host, **MANUAL)
     assert not history.exists()
 
 
-def test_nothing_is_saved_and_no_script_is_told(host, monkeypatch):
+def test_nothing_is_saved_and_no_script_is_called(host, monkeypatch):
     host.images.saved.clear()
-    told = []
-    monkeypatch.setattr(host.scripts.scripts_txt2img, "process", lambda p: told.append(p))
+    called = []
+    monkeypatch.setattr(host.scripts.scripts_txt2img, "process", lambda p: called.append(p))
     measure(host, **MANUAL)
-    assert host.images.saved == told == []
+    assert host.images.saved == called == []
 
 
-def test_a_failure_is_said_and_logged(host, monkeypatch):
+def test_a_failure_is_shown_and_logged(host, monkeypatch):
     monkeypatch.setattr(host.processing, "process_images", lambda p: 1 / 0)
     assert text(measure(host)) == ["Measuring failed: ZeroDivisionError: division by zero"]
     assert host.log.at("ERROR") == ["Measuring failed"]
@@ -272,8 +269,8 @@ def test_it_is_logged(host):
 
 
 def test_the_hosts_own_interrupt_stops_it(host, calls):
-    def progress(share, desc):
-        if desc != "waiting for its turn":
+    def progress(done, desc):
+        if desc != "waiting in the queue":
             host.shared.state.interrupt()
 
     assert text(measure(host, **MANUAL, progress=progress)) == ["Measurement stopped"]
@@ -281,7 +278,7 @@ def test_the_hosts_own_interrupt_stops_it(host, calls):
 
 
 def test_it_waits_for_a_running_generation(host, calls):
-    """A generation is in the midst of its steps: not one of the measurement's calls comes between."""
+    """During the steps of a generation, the measurement makes no calls."""
     reached, go_on, done = threading.Event(), threading.Event(), []
 
     def hold(_):
@@ -309,7 +306,7 @@ def test_it_waits_for_a_running_generation(host, calls):
     assert "per step" in pages[0]
 
 
-def test_one_that_waits_can_be_stopped(host, calls):
+def test_a_waiting_measurement_can_be_stopped(host, calls):
     with host.call_queue.queue_lock:
         waiting, pages = threading.Event(), []
         thread = threading.Thread(target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set())))
@@ -321,6 +318,6 @@ def test_one_that_waits_can_be_stopped(host, calls):
     assert calls == []
 
 
-def test_generations_are_not_measured(host, calls):
+def test_other_generations_are_not_measured(host, calls):
     host.generate({"factor": 2}, steps=2)
     assert [kept for _, kept in calls] == [64, 64]

@@ -1,4 +1,4 @@
-"""What an API payload or a page may ask for, and what becomes of everything else."""
+"""Which requests from the API or the page are accepted, and what happens to all others."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def short(host, *args, **fields):
 
 @pytest.fixture(scope="module")
 def dense(running_host):
-    """The picture that every refused request must give."""
+    """The latents that every refused request must give."""
     running_host.use_checkpoint(standin.CHECKPOINT)
-    return short(running_host).picture
+    return short(running_host).latents
 
 
 def asked(host, *args):
-    """The settings that a generation ran with, where they differ from the defaults; None if ToDo was off."""
+    """The settings of a generation that differ from the defaults; None if ToDo is off."""
     p = host.p(list(args), steps=1)
     host.scripts.scripts_txt2img.process(p)
     state = p.todo_generation
@@ -41,7 +41,7 @@ def asked(host, *args):
     return {name: value for name, value in state.settings.to_dict().items() if value != defaults[name]}
 
 
-# --- what is understood
+# --- accepted
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def asked(host, *args):
     ],
     ids=str,
 )
-def test_a_request_is_understood(host, args, expected):
+def test_a_request_is_accepted(host, args, expected):
     assert asked(host, *args) == expected
 
 
-def test_a_dict_and_a_list_ask_for_the_same(host):
+def test_a_dict_and_a_list_are_equivalent(host):
     values = [True, "manual", 48, 3.0, 2.0, 2, "area", "fixed", 0.25, 0.75, True, "first", 4.0, False, True]
     assert asked(host, *values) == asked(host, dict(zip(POSITIONS, values, strict=True)))
 
@@ -86,7 +86,7 @@ def test_the_list_follows_the_controls(host):
     assert POSITIONS == host.ours("webui.request").NAMES
 
 
-def test_what_follows_a_dict_is_ignored(host):
+def test_values_after_a_dict_are_ignored(host):
     assert asked(host, {"grid": 32}, "nonsense", object()) == {"grid": 32}
 
 
@@ -95,7 +95,7 @@ def test_more_values_than_controls_are_ignored(host):
     assert request.requested([True, *[None] * 14, "extra", "more"], {}) is not None
 
 
-# --- what is refused
+# --- refused
 
 REFUSED = [
     ([{"factor": 0.5}], "factor"),
@@ -149,11 +149,11 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("args", "field"), REFUSED, ids=lambda given: str(given)[:60])
-def test_a_wrong_request_gives_a_dense_picture_and_says_why(host, dense, args, field):
+def test_an_invalid_request_gives_a_dense_image_and_an_error(host, dense, args, field):
     seen = []
     host.script_callbacks.on_cfg_denoiser(lambda _: seen.append(hook_counts(host.unet)))
     outcome = short(host, *args)
-    assert torch.equal(outcome.picture, dense)
+    assert torch.equal(outcome.latents, dense)
     assert seen == [{}]
     assert list(outcome.ours) == ["ToDo error"]
     message = outcome.ours["ToDo error"]
@@ -166,7 +166,7 @@ def test_a_wrong_request_gives_a_dense_picture_and_says_why(host, dense, args, f
     ("name", "nearest"),
     [("facter", "factor"), ("max_downsampling", "max_downsample"), ("Mode", "mode"), ("enable", "enabled")],
 )
-def test_an_unknown_name_gets_the_nearest_right_one(host, name, nearest):
+def test_an_unknown_name_gets_a_suggestion(host, name, nearest):
     message = short(host, {name: 2}).ours["ToDo error"]
     assert message.startswith(f"{name}: ")
     assert message.endswith(f"did you mean {nearest}?")
@@ -177,24 +177,24 @@ def test_an_unknown_name_gets_the_nearest_right_one(host, name, nearest):
     [{"method": "x" * 10**6}, {"x" * 10**4: 1}, {"factor": "9" * 5000}, {"method": ["x"] * 10**5}],
     ids=["value", "name", "number", "list"],
 )
-def test_an_error_has_a_bounded_length(host, payload):
+def test_an_error_message_has_a_limited_length(host, payload):
     assert len(short(host, payload).ours["ToDo error"]) < 300
 
 
 @pytest.mark.parametrize("payload", [{"bad\nname": 1}, {"method": "a\nb"}, {"bad\x1b[2Jname": 1}])
-def test_an_error_is_one_printable_line(host, payload):
+def test_an_error_message_is_one_printable_line(host, payload):
     message = short(host, payload).ours["ToDo error"]
     assert message.isprintable()
 
 
 @pytest.mark.parametrize("payload", [{"method": "a, b: c"}, {"method": '"'}, {"a, b": 1}, {"512x512": 1}], ids=str)
-def test_an_error_survives_the_infotext(host, payload):
+def test_an_error_message_can_be_read_from_the_infotext(host, payload):
     outcome = short(host, payload)
     parsed = host.infotext_utils.parse_generation_parameters(outcome.processed.info)
     assert parsed["ToDo error"] == outcome.ours["ToDo error"]
 
 
-def test_an_error_is_forgotten_in_the_next_generation(host):
+def test_an_error_does_not_affect_the_next_generation(host):
     p = host.p([{"factor": 99}], steps=1)
     host.run(p)
     p.script_args = host.p([{"factor": 2}], steps=1).script_args
@@ -209,35 +209,35 @@ def test_an_error_is_forgotten_in_the_next_generation(host):
 )
 def test_off_writes_nothing(host, dense, args):
     outcome = short(host, *args)
-    assert torch.equal(outcome.picture, dense)
+    assert torch.equal(outcome.latents, dense)
     assert "ToDo" not in outcome.processed.info
     assert outcome.processed.comments == ""
     assert host.log.records == []
 
 
-def pictures(extension):
-    """Pictures and infotexts of a host with ToDo off, or without the extension."""
+def generations(extension):
+    """Latents and infotexts from a host with ToDo off, or without the extension."""
     kinds = {
         "StableDiffusionProcessingTxt2Img": {"steps": 2, "n_iter": 2, "enable_hr": True},
         "StableDiffusionProcessingImg2Img": {"steps": 2, "batch_size": 2, "sampler_name": "Heun"},
     }
-    found = []
+    results = []
     with standin.running(extension=extension) as started:
         for kind, fields in kinds.items():
             p = getattr(started.processing, kind)(seed=11, **fields)
             p.scripts = started.scripts.scripts_txt2img
             p.script_args = [getattr(control, "value", None) for control in p.scripts.inputs]
             outcome = started.run(p)
-            found.append((outcome.picture, outcome.processed.infotexts))
-    return found
+            results.append((outcome.latents, outcome.processed.infotexts))
+    return results
 
 
 def test_off_is_bit_identical_to_a_host_without_the_extension():
-    for (without, its_text), (off, text) in zip(pictures(False), pictures(True), strict=True):
-        assert torch.equal(without, off)
-        assert its_text == text
+    for (plain, plain_text), (off, text) in zip(generations(False), generations(True), strict=True):
+        assert torch.equal(plain, off)
+        assert plain_text == text
 
 
-def test_a_json_payload_is_understood(host):
+def test_a_json_payload_is_accepted(host):
     payload = json.loads('{"args": [{"mode": "manual", "factor": 4, "phase": "fixed"}]}')
     assert short(host, *payload["args"]).ours == {"ToDo": "manual", "ToDo factor": "4.0", "ToDo phase": "fixed"}

@@ -1,4 +1,4 @@
-"""The routes, asked as a browser asks them."""
+"""The routes, with requests as from a browser."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_schema_is_that_of_an_api_payload(client, host):
     assert host.generate(defaults, steps=1).ours["ToDo"] == "auto"
 
 
-def test_a_plan_is_the_one_that_python_gives(plan, host):
+def test_a_plan_is_the_same_as_in_python(plan, host):
     todo = host.ours("plan")
     settings = {"mode": "manual", "factor": "3", "deep_factor": "2", "max_downsample": "2", "end": "0.5"}
     for family in ("sd1", "sd2", "sdxl"):
@@ -68,7 +68,7 @@ def test_the_example_of_the_live_line(plan):
     )
 
 
-def test_a_mode_left_out_follows_from_the_knobs(plan):
+def test_a_missing_mode_follows_from_the_other_fields(plan):
     assert plan(factor=4, family="sd1").json()["levels"][0]["factor"] == 4.0
 
 
@@ -81,7 +81,7 @@ def test_the_family_is_the_loaded_models(plan, host, family):
     assert answer["checkpoint"] == family
 
 
-def test_another_family_can_be_asked_for(plan):
+def test_another_family_can_be_requested(plan):
     assert plan(family="sdxl").json()["family"] == "sdxl"
 
 
@@ -100,7 +100,7 @@ def test_another_kind_of_model_has_no_effect(plan, host):
 
 
 @pytest.mark.parametrize("placeholder", [None, object()], ids=["none", "Forge's placeholder"])
-def test_asking_before_a_model_is_loaded_does_not_load_it(plan, host, monkeypatch, placeholder):
+def test_a_request_before_a_model_is_loaded_does_not_load_one(plan, host, monkeypatch, placeholder):
     monkeypatch.setattr(host.sd_models.model_data, "was_loaded_at_least_once", False)
     host.sd_models.model_data.set_sd_model(placeholder)
     answer = plan()
@@ -144,7 +144,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("query", "field"), WRONG, ids=lambda given: str(given)[:40])
-def test_a_wrong_question_is_refused_at_once_and_names_its_field(plan, query, field):
+def test_an_invalid_request_is_refused_at_once_and_names_its_field(plan, query, field):
     began = time.perf_counter()
     answer = plan(**{"family": "sd1", **query})
     assert time.perf_counter() - began < 1
@@ -158,21 +158,21 @@ def test_a_size_is_needed(client, left_out):
     assert refused(client.get("/todo/v1/plan", params=query)) == left_out
 
 
-def test_the_largest_size_is_answered_at_once(plan):
+def test_the_largest_size_takes_no_time(plan):
     began = time.perf_counter()
     assert plan(width=16384, height=16384, family="sdxl").status_code == 200
     assert time.perf_counter() - began < 1
 
 
-def test_asking_changes_nothing(plan, host):
-    before = host.generate({"factor": 2}).picture
+def test_requests_change_nothing(plan, host):
+    before = host.generate({"factor": 2}).latents
     plan(factor=4)
     plan(factor=99)
-    assert (host.generate({"factor": 2}).picture == before).all()
+    assert (host.generate({"factor": 2}).latents == before).all()
     assert len(host.log.records) == 2
 
 
-def test_the_routes_are_there_again_after_a_reload(own_host):
+def test_the_routes_exist_after_a_reload(own_host):
     own_host.reload()
     app = FastAPI()
     own_host.script_callbacks.app_started_callback(None, app)

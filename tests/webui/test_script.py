@@ -1,4 +1,4 @@
-"""The script as the host meets it, and its page, without a browser."""
+"""The script as the host sees it, and its controls, without a browser."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_controls_follow_the_table(host, knobs):
 
 
 def test_each_default_has_the_type_of_its_knob(host, knobs):
-    # The API casts picture parameters to the type of a control's value.
+    # The API converts generation parameters to the type of the control's value.
     for tab in TABS:
         for name, control in controls(host, tab).items():
             kind = bool if name in ("enabled", "compare") else knobs[name].kind
@@ -61,12 +61,12 @@ def test_each_control_shows_its_row(host, knobs):
         if isinstance(control, gr.Slider):
             assert (control.minimum, control.maximum, control.step) == (knob.minimum, knob.maximum, knob.step)
         elif knob.choices:
-            # gradio turns a radio's choices into pairs of label and value.
+            # gradio converts the choices of a radio to pairs of label and value.
             values = [choice[1] if isinstance(choice, tuple) else choice for choice in control.choices]
             assert values == list(knob.choices)
 
 
-def test_every_label_and_every_id_is_there_once(host):
+def test_labels_and_ids_are_unique(host):
     for tab in TABS:
         labels = [control.label for control in controls(host, tab).values()]
         assert all(labels)
@@ -75,21 +75,21 @@ def test_every_label_and_every_id_is_there_once(host):
     assert len(ids) == len(set(ids))
 
 
-def test_the_ids_are_the_hosts_own(host, knobs):
+def test_the_ids_follow_the_hosts_scheme(host, knobs):
     for tab in TABS:
         expected = {name: f"script_{tab}_todo_{name}" for name in knobs}
         assert {name: controls(host, tab)[name].elem_id for name in knobs} == expected
         assert controls(host, tab)["enabled"].elem_id == f"script_{tab}_todo_enabled-checkbox"
 
 
-def test_only_the_controls_of_the_mode_chosen_are_visible(host, knobs):
+def test_only_the_controls_of_the_selected_mode_are_visible(host, knobs):
     visible = {name for name, control in controls(host).items() if control.visible}
     assert visible - {"compare"} == {name for name, knob in knobs.items() if knob.mode != "manual"}
     assert {name for name, knob in knobs.items() if knob.mode == "manual"} == {"factor", "deep_factor", "hires_factor"}
 
 
 def test_a_saved_default_of_the_mode_shows_its_controls(host, knobs):
-    # The host calls this where the user's own defaults are read.
+    # The host calls this when it restores the user's saved defaults.
     with gr.Blocks():
         script = host.scripts.scripts_data[-1].script_class()
         page = dict(zip(host.ours("webui.request").NAMES, script.ui(False), strict=True))
@@ -101,8 +101,8 @@ def test_a_saved_default_of_the_mode_shows_its_controls(host, knobs):
     }
 
 
-def test_the_page_can_be_made_again_and_again(host):
-    before = host.generate({"factor": 2}).picture
+def test_the_page_can_be_built_repeatedly(host):
+    before = host.generate({"factor": 2}).latents
     pages = []
     for _ in range(3):
         with gr.Blocks():
@@ -111,10 +111,10 @@ def test_the_page_can_be_made_again_and_again(host):
         [control.elem_id for control in host.script().controls]
     ] * 3
     assert not set(map(id, pages[0])) & set(map(id, pages[1]))
-    assert (host.generate({"factor": 2}).picture == before).all()
+    assert (host.generate({"factor": 2}).latents == before).all()
 
 
-def test_another_extensions_package_of_the_same_kind_is_not_touched(own_host):
+def test_packages_with_similar_names_stay_loaded(own_host):
     import sys
 
     class Foreign:

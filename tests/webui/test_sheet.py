@@ -1,4 +1,4 @@
-"""The sheet: its size and what stands where, for any pictures."""
+"""The comparison image: its size and layout, for any images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def draw(sheet, *pairs):
     return sheet.draw([sheet.Pair(*pair) for pair in pairs], "a title", ImageFont.load_default)
 
 
-def holds(picture, part):
-    """Whether a picture stands somewhere in another, pixel by pixel."""
-    whole, wanted = np.asarray(picture), np.asarray(part)
+def holds(image, part):
+    """Whether an image contains another, pixel by pixel."""
+    whole, wanted = np.asarray(image), np.asarray(part)
     height, width = wanted.shape[:2]
     tops, lefts = np.nonzero(
         (whole[: whole.shape[0] - height + 1, : whole.shape[1] - width + 1] == wanted[0, 0]).all(2)
@@ -37,7 +37,7 @@ def holds(picture, part):
 
 
 @pytest.mark.parametrize("size", [(256, 256), (520, 776), (1000, 616), (257, 319), (1024, 64)], ids=str)
-def test_both_pictures_are_on_it_as_they_are(sheet, size):
+def test_both_images_appear_unchanged(sheet, size):
     dense, todo = noise(*size, 1), noise(*size, 2)
     drawn = draw(sheet, (dense, todo))
     assert holds(drawn, dense)
@@ -46,7 +46,7 @@ def test_both_pictures_are_on_it_as_they_are(sheet, size):
     assert drawn.height > size[1]
 
 
-def test_a_tiny_picture_is_shown_larger(sheet):
+def test_a_tiny_image_is_enlarged(sheet):
     drawn = draw(sheet, (noise(64, 40, 1), noise(64, 40, 2)))
     assert drawn.width >= 3 * 256
     assert holds(drawn, noise(64, 40, 1).resize((256, 160), Image.Resampling.NEAREST))
@@ -58,7 +58,7 @@ def test_a_batch_has_a_row_for_each_pair(sheet):
     one = draw(sheet, pairs[0])
     assert drawn.width == one.width
     assert drawn.height > 3 * (one.height - 100)
-    assert all(holds(drawn, picture) for pair in pairs for picture in pair)
+    assert all(holds(drawn, image) for pair in pairs for image in pair)
 
 
 def test_rows_may_differ_in_size(sheet):
@@ -68,16 +68,16 @@ def test_rows_may_differ_in_size(sheet):
     assert holds(drawn, large)
 
 
-def test_pictures_with_transparency_or_without_colour_are_taken(sheet):
+def test_images_with_transparency_or_in_greyscale_are_accepted(sheet):
     assert draw(sheet, (noise(256, 256, mode="RGBA"), noise(256, 256).convert("L"))).mode == "RGB"
 
 
 def test_two_sizes_in_a_pair_are_refused(sheet):
-    with pytest.raises(ValueError, match="256×256 pixels, the other 256×264"):
+    with pytest.raises(ValueError, match="256×256 pixels, the one with ToDo 256×264"):
         draw(sheet, (noise(256, 256), noise(256, 264)))
 
 
-def test_a_sheet_that_formats_cannot_hold_is_shown_smaller(sheet):
+def test_a_sheet_too_large_for_image_formats_is_scaled_down(sheet):
     plain = Image.new("RGB", (6000, 100))
     assert max(draw(sheet, (plain, plain)).size) == 16000
 
@@ -94,17 +94,17 @@ def test_the_heat_map_is_black_where_nothing_differs(sheet):
     assert np.asarray(left).mean() > 50
 
 
-def test_likeness(sheet):
-    picture = noise(64, 64)
-    assert str(sheet.likeness(sheet.Pair(picture, picture))) == "identical"
-    brighter = Image.fromarray(np.clip(np.asarray(picture).astype(int) + 16, 0, 255).astype(np.uint8))
-    near, far = (sheet.likeness(sheet.Pair(picture, other)) for other in (brighter, noise(64, 64, 9)))
+def test_fidelity(sheet):
+    image = noise(64, 64)
+    assert str(sheet.fidelity(sheet.Pair(image, image))) == "identical"
+    brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 16, 0, 255).astype(np.uint8))
+    near, far = (sheet.fidelity(sheet.Pair(image, other)) for other in (brighter, noise(64, 64, 9)))
     assert near.psnr == pytest.approx(20 * np.log10(255 / 16), abs=0.5)
     assert near.ssim > 0.9 > 0.1 > far.ssim
-    assert sheet.likeness(sheet.Pair(noise(8, 4), noise(8, 4, 2))).ssim < 1
+    assert sheet.fidelity(sheet.Pair(noise(8, 4), noise(8, 4, 2))).ssim < 1
 
 
-def test_a_host_without_scikit_image_gets_the_sheet_and_is_told(sheet, monkeypatch):
+def test_without_scikit_image_the_sheet_says_so(sheet, monkeypatch):
     find = builtins.__import__
 
     def without(name, *rest):
@@ -114,6 +114,6 @@ def test_a_host_without_scikit_image_gets_the_sheet_and_is_told(sheet, monkeypat
 
     monkeypatch.setattr(builtins, "__import__", without)
     pair = sheet.Pair(noise(256, 256), noise(256, 256, 1))
-    assert sheet.likeness(pair) is None
+    assert sheet.fidelity(pair) is None
     assert "scikit-image" in sheet._caption(pair)
     assert draw(sheet, (pair.dense, pair.todo)).height > 256

@@ -1,4 +1,4 @@
-"""Axes of the X/Y/Z plot, in each layout of it."""
+"""The axes in the X/Y/Z plot, wherever a host keeps the plot."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.standin import host as standin
 
 
 def plot_of(host):
-    """The module that holds the plot."""
+    """The module that contains the plot."""
     (found,) = {id(d.module): d.module for d in host.scripts.scripts_data if hasattr(d.module, "axis_options")}.values()
     return found
 
 
 def axes(host):
-    """Our axes by label."""
+    """Our axes, by label."""
     return {option.label: option for option in plot_of(host).axis_options if option.label.startswith("[ToDo] ")}
 
 
@@ -34,7 +34,7 @@ def plot(host, *chosen, args=(), **fields):
 
 
 def ours(host, processed):
-    """Our parameters of a cell's picture. All cells share the dict that they were written from."""
+    """Our generation parameters in the infotext of a cell. All cells share the dict that it was written from."""
     parsed = host.infotext_utils.parse_generation_parameters(processed.infotexts[0])
     return {key: value for key, value in parsed.items() if key.startswith("ToDo")}
 
@@ -57,12 +57,12 @@ def test_a_host_without_a_plot_is_left_alone():
         assert all(record.levelname == "DEBUG" for record in host.log.records[:-1])
 
 
-def test_reloading_the_page_adds_them_once(own_host):
+def test_reloading_the_page_does_not_add_the_axes_twice(own_host):
     own_host.reload()
     assert len(axes(own_host)) == 1 + len(own_host.ours("settings").KNOBS)
 
 
-def test_numbers_are_typed_and_the_rest_is_chosen_from_a_list(host):
+def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
     for name, knob in host.ours("settings").KNOBS.items():
         option = axis(host, name)
         if knob.choices or knob.kind is bool:
@@ -93,14 +93,14 @@ def test_numbers_are_typed_and_the_rest_is_chosen_from_a_list(host):
         ("hires_factor", [float("nan")]),
     ],
 )
-def test_a_wrong_value_stops_the_plot_before_it_begins(host, name, values):
+def test_an_invalid_value_stops_the_plot_before_it_begins(host, name, values):
     with pytest.raises(host.ours("settings").SettingsError) as caught:
         plot(host, (name, values))
     assert caught.value.field == name
     assert name in str(caught.value)
 
 
-def test_a_value_stays_with_its_copy(host):
+def test_a_value_only_affects_its_own_copy(host):
     base = host.p()
     axis(host, "end").apply(base, 0.5, None)
     first, second = copy(base), copy(base)
@@ -128,7 +128,7 @@ def test_an_axis_switches_todo_on_in_the_mode_of_its_knob(host):
         ("mode", "auto", {"ToDo": "auto"}),
     ],
 )
-def test_a_knob_of_both_modes_keeps_the_mode_of_the_page(host, name, value, expected):
+def test_other_axes_keep_the_mode_of_the_page(host, name, value, expected):
     _, (cell,) = plot(host, (name, [value]), args=[True, "manual"], width=256, height=256)
     assert {key: text for key, text in ours(host, cell).items() if key != "ToDo effect"} == expected
 
@@ -147,7 +147,7 @@ def test_the_switch_is_an_axis(host):
     _, (on, off) = plot(host, ("enabled", ["True", "False"]), args=[False, "manual", 64, 2.0])
     assert "ToDo: manual" in on.infotexts[0]
     assert "ToDo" not in off.infotexts[0]
-    assert torch.equal(off.images[0].latent, host.generate(steps=1).picture[0])
+    assert torch.equal(off.images[0].latent, host.generate(steps=1).latents[0])
     assert not torch.equal(on.images[0].latent, off.images[0].latent)
 
 
@@ -162,7 +162,7 @@ def test_axes_of_both_modes_contradict_each_other(host):
     assert ours(host, cell)["ToDo error"].startswith("mode: ")
 
 
-def test_a_wrong_request_of_the_page_is_told_in_each_cell(host):
+def test_an_invalid_request_is_reported_in_each_cell(host):
     _, cells = plot(host, ("end", ["0.5", "1"]), args=[{"factor": 99}])
     assert all("ToDo error" in cell.infotexts[0] for cell in cells)
 

@@ -1,12 +1,17 @@
-"""The WebUI's side: the only place that knows a host's `modules` and gradio.
+"""The WebUI side: the only part that imports a host's `modules` and gradio.
 
-host         what the host can be asked: its model, its UNet, whether it was interrupted
+host         what the host can tell: its model, its UNet, whether it was interrupted
+runs         generations that the extension starts itself, and the host state to preserve around them
 request      what a page or an API payload asks for, as Settings
-generation   ToDo through one generation: patch on, told each step, reported, off
-compare      the same generation once more, dense; `sheet` draws the two
-infotext     Settings as picture parameters, and back
+generation   ToDo during one generation: patch, point of sampling, report
+compare      the same generation a second time, dense
+sheet        the comparison image
+measure      times a sampling step with several settings
+rounds       times one UNet call in alternating rounds
+figures      the result of a measurement, as text and HTML
+infotext     Settings as generation parameters, and back
 ui           the accordion
 xyz          axes of the X/Y/Z plot
 api          the routes /todo/v1/...
-log          the named logger
+log          the logger
 """

@@ -1,4 +1,4 @@
-"""The routes /todo/v1/schema and /todo/v1/plan. Both only compute; neither touches any state."""
+"""The routes /todo/v1/schema and /todo/v1/plan. They only compute: neither changes any state."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-import todo
-from todo.settings import KNOBS, SettingsError, unknown_name
-from todo.webui import host
-from todo.webui.request import COMPARE, ENABLED
+from ..plan import plan as predict
+from ..settings import KNOBS, Settings, SettingsError, unknown_name
+from . import host
+from .request import COMPARE, ENABLED
 
 PLAN_ARGUMENTS = ("width", "height", "family", "hires")
 NO_MODEL = "no model is loaded yet"
@@ -24,16 +24,19 @@ def register(demo: Any, app: FastAPI) -> None:
 
 
 def schema() -> dict[str, Any]:
-    """What the first element of the script's `args` may hold, as a JSON Schema."""
-    settings = todo.Settings.schema()
-    # A dict that does not say so is one that wants ToDo.
+    """The JSON Schema of the dict that may be the first element of the script's `args`."""
+    settings = Settings.schema()
+    # On the page ToDo is off by default, but a payload with a dict asks for ToDo.
     enabled = {ENABLED.name: {**ENABLED.schema(), "default": True}}
     return {**settings, "properties": {**enabled, **settings["properties"], COMPARE.name: COMPARE.schema()}}
 
 
 def plan(request: Request) -> JSONResponse:
-    """The plan for `width` and `height` (pixels), `family` (the loaded model's if left out), `hires` (true for
-    the second pass) and any Settings field. 422 with the field's name for a wrong value."""
+    """The plan for an image size, as JSON.
+
+    Query: `width` and `height` in pixels, `family` (default: that of the loaded model), `hires` (true for the hires
+    pass) and any field of Settings. An invalid value gives status 422, with the name of the field in `field`.
+    """
     try:
         return JSONResponse(_plan(dict(request.query_params)))
     except SettingsError as error:
@@ -44,15 +47,15 @@ def _plan(query: dict[str, str]) -> dict[str, Any]:
     for name in query:
         if name not in (*PLAN_ARGUMENTS, *KNOBS):
             raise unknown_name(name, (*PLAN_ARGUMENTS, *KNOBS))
-    settings = todo.Settings.from_dict({name: value for name, value in query.items() if name in KNOBS})
+    settings = Settings.from_dict({name: value for name, value in query.items() if name in KNOBS})
     arguments: dict[str, Any] = {name: query.get(name) for name in PLAN_ARGUMENTS}
     model = host.loaded_model()
     about = {"checkpoint": host.checkpoint(model) if model else None}
     if arguments["family"] is None:
         arguments["family"] = host.family(model)
     if arguments["family"] is None:
-        # The other values are checked all the same.
-        todo.plan(**{**arguments, "family": "sd1"}, settings=settings)
+        # Check the other values all the same.
+        predict(**{**arguments, "family": "sd1"}, settings=settings)
         note = NOT_THIS_MODEL if model else NO_MODEL
         return {**about, "family": None, "note": note, "parts": [(note, "")], "summary": note}
-    return {**about, **todo.plan(**arguments, settings=settings).to_dict()}
+    return {**about, **predict(**arguments, settings=settings).to_dict()}

@@ -1,8 +1,9 @@
-"""Compare with dense: after a generation the same one once more, without ToDo, and a sheet of both.
+"""Compare with dense: generates the same images a second time without ToDo, and draws a comparison of both.
 
-The dense half is a whole generation of the host's, made when the first is finished to its last script, from a copy of
-`p` that no script has seen yet, with the random state of that moment. So neither half knows of the other: the picture
-with ToDo is the one made without comparing, and whatever becomes of the dense half, it is there.
+The dense run is a complete generation by the host. It starts after every script has finished with the first run, from a
+copy of `p` that was made before any script changed it, with the random state of that moment. The two runs therefore do
+not influence each other: the images with ToDo are the same as without comparing, and they are kept even if the dense
+run fails.
 """
 
 from __future__ import annotations
@@ -12,33 +13,33 @@ import weakref
 from copy import copy
 from typing import Any
 
-from todo.settings import SettingsError
-from todo.webui import host, runs, sheet
-from todo.webui.generation import OVERRIDES
-from todo.webui.log import logger
-from todo.webui.request import requested
+from ..settings import SettingsError
+from . import host, runs, sheet
+from .generation import OVERRIDES
+from .log import logger
+from .request import requested
 
-HALF = "todo_half"
-"""The attribute of `p` that holds its Half."""
+TIMING = "todo_half"
+"""The attribute of `p` that holds its Timing."""
 
-INTERRUPTED = "Compare with dense: interrupted, so there is no sheet"
+INTERRUPTED = "Compare with dense: interrupted, so no comparison image was made"
 
 
-class Half:
-    """What is noted of one half while it is made: seconds of sampling, and whether the user cut it short."""
+class Timing:
+    """What is recorded during one of the two runs: seconds of sampling, and whether the user interrupted it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.cut_short = False
+        self.interrupted = False
         self._since: float | None = None
 
     def start(self) -> None:
-        """A denoiser call begins. One that failed has never ended."""
+        """Before a denoiser call. Overwrites the start of a call that failed."""
         runs.wait_for_device()
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """The denoiser call has ended."""
+        """After a denoiser call."""
         if self._since is not None:
             runs.wait_for_device()
             self.seconds += time.perf_counter() - self._since
@@ -46,104 +47,105 @@ class Half:
 
 
 class Comparison:
-    """One generation that is to be compared."""
+    """A generation that will be compared with a dense run."""
 
     def __init__(self, p: Any, first_argument: int):
         self.owner = weakref.ref(p)
         self.runner = p.scripts
         self.random = runs.random_state()
         self.dense = _dense_copy(p, first_argument)
-        setattr(p, HALF, Half())
-        setattr(self.dense, HALF, Half())
+        setattr(p, TIMING, Timing())
+        setattr(self.dense, TIMING, Timing())
 
     def complete(self, p: Any, processed: Any) -> None:
-        """Makes the dense half and puts the sheet behind the pictures. Raises nothing: the pictures are there."""
+        """Makes the dense run and appends the comparison image. Never raises, so that the images are not lost."""
         p.scripts = self.runner
         note = INTERRUPTED
         try:
-            ours = runs.pictures(p, processed)
-            if not getattr(p, HALF).cut_short and not host.interrupted():
-                theirs = self._make_dense(p)
-                if theirs is not None and len(theirs) == len(ours):
-                    note = self._add_sheet(p, processed, list(zip(theirs, ours, strict=True)))
+            todo_images = runs.generated_images(p, processed)
+            if not getattr(p, TIMING).interrupted and not host.interrupted():
+                dense_images = self._generate_dense(p)
+                if dense_images is not None and len(dense_images) == len(todo_images):
+                    note = self._add_sheet(p, processed, list(zip(dense_images, todo_images, strict=True)))
         except Exception as error:
             logger.exception("Compare with dense failed")
             runs.free_memory()
-            note = f"Compare with dense failed, so there is no sheet: {type(error).__name__}: {error}"
+            note = f"Compare with dense failed, so no comparison image was made: {type(error).__name__}: {error}"
         logger.info(note)
         processed.comments += f"{note}\n"
 
-    def _make_dense(self, p: Any) -> list[Any] | None:
-        """The pictures without ToDo; None if the user cut them short."""
-        _pin(self.dense, p)
-        with runs.random_state_of(self.random), runs.prompt_history_kept():
+    def _generate_dense(self, p: Any) -> list[Any] | None:
+        """The images without ToDo; None if the user interrupted the run."""
+        _pin_prompts_and_seeds(self.dense, p)
+        with runs.random_state_of(self.random), runs.last_prompt_kept():
             processed = runs.generate(self.dense)
-        half = getattr(self.dense, HALF)
-        return None if half.cut_short or host.interrupted() else runs.pictures(self.dense, processed)
+        interrupted = getattr(self.dense, TIMING).interrupted or host.interrupted()
+        return None if interrupted else runs.generated_images(self.dense, processed)
 
     def _add_sheet(self, p: Any, processed: Any, pairs: list[tuple[Any, Any]]) -> str:
-        seconds = [getattr(half, HALF).seconds for half in (self.dense, p)]
+        seconds = [getattr(run, TIMING).seconds for run in (self.dense, p)]
         title = sheet.times(*seconds)
-        picture = sheet.draw([sheet.Pair(*pair) for pair in pairs], title, runs.font)
-        runs.add_picture(p, processed, picture, "todo-compare")
+        image = sheet.draw([sheet.Pair(*pair) for pair in pairs], title, runs.font)
+        runs.add_image(p, processed, image, "todo-compare")
         return f"Compare with dense: {title}"
 
 
 def prepare(p: Any, arguments: tuple[Any, ...], first_argument: int) -> None:
-    """Before anything else of a generation: keeps what its dense half needs, if it asks for one.
+    """Before a generation: saves what the dense run will need, if the generation asks for a comparison.
 
     Args:
-        first_argument: where ours begin in `p.script_args`.
+        arguments: the values of our controls.
+        first_argument: the index of the first of them in `p.script_args`.
     """
-    above = getattr(p.scripts, "comparison", None)
-    if above is not None:
-        if above.owner() is not p:
-            return  # a picture within a picture; the outer one is compared as a whole
-        p.scripts = above.runner  # it has failed the last time
+    outer = getattr(p.scripts, "comparison", None)
+    if outer is not None:
+        if outer.owner() is not p:
+            return  # a generation inside another one, which is compared as a whole
+        p.scripts = outer.runner  # left over from a generation of the same `p` that failed
     try:
         wanted = requested(arguments, getattr(p, OVERRIDES, {}))
     except SettingsError:
-        return  # said where the generation begins
+        return  # `generation.begin` reports the error
     if wanted and wanted.compare:
         p.scripts = _runner_with(Comparison(p, first_argument))
 
 
 def count_jobs(p: Any, batch_number: int) -> None:
-    """At a generation's first batch: the progress bar learns of the dense half's jobs."""
-    if batch_number == 0 and getattr(p.scripts, "comparison", None) is not None and getattr(p, HALF, None):
+    """At the first batch of a generation: adds the jobs of the dense run to the progress bar."""
+    if batch_number == 0 and getattr(p.scripts, "comparison", None) is not None and getattr(p, TIMING, None):
         runs.add_jobs(p)
 
 
 def step(params: Any) -> None:
-    """Before a denoiser call. To be told last, so that the time is the call's alone."""
+    """Before a denoiser call. Must be the last of our callbacks, so that it times nothing but the call."""
     denoiser = host.denoiser(params)
-    half = getattr(denoiser.p, HALF, None) if denoiser else None
-    if half:
-        half.start()
-        _sampling[:] = [weakref.ref(half)]
+    timing = getattr(denoiser.p, TIMING, None) if denoiser else None
+    if timing:
+        timing.start()
+        _running[:] = [weakref.ref(timing)]
 
 
 def step_done(params: Any) -> None:
     """After a denoiser call."""
-    for half in _sampling:
-        if (current := half()) is not None:
+    for timing in _running:
+        if (current := timing()) is not None:
             current.stop()
-    _sampling.clear()
+    _running.clear()
 
 
-def note_cut(p: Any) -> None:
-    """After each batch: the host forgets a skip when the next one begins."""
-    half = getattr(p, HALF, None)
-    if half and host.interrupted():
-        half.cut_short = True
+def note_interruption(p: Any) -> None:
+    """After each batch. The host forgets that a batch was skipped when the next one begins."""
+    timing = getattr(p, TIMING, None)
+    if timing and host.interrupted():
+        timing.interrupted = True
 
 
-_sampling: list[weakref.ref[Half]] = []
-"""The half whose denoiser call is running, if any: the host does not say what it ends."""
+_running: list[weakref.ref[Timing]] = []
+"""The Timing whose denoiser call is running, if any. The host's callback after a call does not name its generation."""
 
 
 def _dense_copy(p: Any, first_argument: int) -> Any:
-    """`p` as it is now, to be made without ToDo and not saved. Its containers are its own."""
+    """A copy of `p` that runs without ToDo and saves no images. Its containers are copied, too."""
     dense = copy(p)
     for name, value in vars(p).items():
         if isinstance(value, (list, dict, set)):
@@ -156,8 +158,8 @@ def _dense_copy(p: Any, first_argument: int) -> Any:
     return dense
 
 
-def _pin(dense: Any, p: Any) -> None:
-    """Gives the dense half the very prompts and seeds of the other, whatever scripts make of them again."""
+def _pin_prompts_and_seeds(dense: Any, p: Any) -> None:
+    """Makes the dense run use the prompts and seeds of `p`, even if scripts (wildcards, say) choose others again."""
     names = [f"all_{name}" for name in ("prompts", "negative_prompts", "seeds", "subseeds")]
     names += [name for name in ("all_hr_prompts", "all_hr_negative_prompts") if getattr(p, name, None)]
 
@@ -166,13 +168,14 @@ def _pin(dense: Any, p: Any) -> None:
             setattr(dense, name, list(getattr(p, name)))
         type(dense).init(dense, dense.all_prompts, dense.all_seeds, dense.all_subseeds)
 
-    dense.init = init  # the host calls it when every script has had its say
+    dense.init = init  # the host calls it after all scripts have set their prompts and seeds
 
 
 def _runner_with(comparison: Comparison) -> Any:
-    """The host's script runner as this generation has it: when all scripts have finished, the comparison is made.
+    """A copy of the host's script runner that makes the comparison after all scripts have finished.
 
-    A copy of the runner, as neighbours make one for a picture within the picture, is one of this kind, too.
+    Other extensions may copy this runner for a generation inside this one. The copy has the same class, which is why
+    it checks whose generation has finished.
     """
     kind = type(comparison.runner)
 

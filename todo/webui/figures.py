@@ -1,6 +1,6 @@
-"""What was measured, as a line of text and as HTML for the page. Knows figures, no host.
+"""The result of a measurement, as a line of text and as HTML for the page. Independent of the host.
 
-Colours are gradio's own variables, so that they follow the page's theme.
+Colours are gradio's CSS variables, so that they follow the page's theme.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from html import escape
 
 _GB = 1024**3
-"""Bytes in what the host calls a GB."""
+"""Bytes. The host counts its gigabytes like this."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One of the settings that were timed.
+    """The result for one of the settings.
 
-    seconds: a sampling step's; None where memory did not suffice.
-    faster: how many times faster than dense; None where dense has no time.
-    predicted: the same by arithmetic alone; None for dense, and where there is no plan for the model.
-    peak: device memory in bytes; None where the device keeps no account.
-    chosen: whether these are the settings asked for.
-    note: why ToDo did nothing, to complete 'no effect …'; '' where it did.
+    Attributes:
+        label: text for the plot.
+        seconds: time of a sampling step; None if it ran out of memory.
+        speed_up: time of a dense step divided by `seconds`; None if either is unknown.
+        predicted: the speed-up that the plan predicts; None for dense, and if there is no plan for the model.
+        peak: peak device memory in bytes; None if the device does not track it.
+        chosen: whether these are the settings on the page.
+        note: why ToDo had no effect, to complete 'no effect …'; '' if it had one.
     """
 
     label: str
     seconds: float | None
-    faster: float | None
+    speed_up: float | None
     predicted: float | None
     peak: int | None
     chosen: bool
@@ -36,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass samples: its size in pixels and pictures at once, and whether it is the second of hires fix."""
+    """A pass: image size in pixels, images per batch, and whether it is the hires pass of hires. fix."""
 
     width: int
     height: int
@@ -51,9 +53,9 @@ class Pass:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a pass came to; the first row is dense."""
+    """The results for one pass. The first row is dense."""
 
-    of: Pass
+    measured: Pass
     rows: tuple[Row, ...]
 
     @property
@@ -71,21 +73,21 @@ def line(figures: Figures) -> str:
     parts = [f"dense {_time(dense)}", f"ToDo {_time(chosen)}" + (" per step" if chosen.seconds else "")]
     if chosen.note:
         parts.append(f"no effect {chosen.note}")
-    elif chosen.faster:
+    elif chosen.speed_up:
         predicted = f" (predicted ×{chosen.predicted:.2f})" if chosen.predicted else ""
-        parts.append(f"×{chosen.faster:.2f}{predicted}")
+        parts.append(f"×{chosen.speed_up:.2f}{predicted}")
     if dense.peak and chosen.peak:
         parts.append(f"memory {dense.peak / _GB:.1f} → {chosen.peak / _GB:.1f} GB")
-    return f"{figures.of}: {' · '.join(parts)}"
+    return f"{figures.measured}: {' · '.join(parts)}"
 
 
-def page(found: Sequence[Figures]) -> str:
-    """A line and a plot for each pass."""
-    return "".join(f"{message(line(each))}{_plot(each)}" for each in found)
+def page(results: Sequence[Figures]) -> str:
+    """HTML with a line and a plot for each pass."""
+    return "".join(f"{message(line(each))}{_plot(each)}" for each in results)
 
 
 def message(text: str) -> str:
-    """A sentence in a line of its own."""
+    """HTML of a line of text."""
     return f'<div style="margin-top: 0.5em">{escape(text)}</div>'
 
 
@@ -96,9 +98,9 @@ def _time(row: Row) -> str:
 
 
 def _plot(figures: Figures) -> str:
-    """A bar for each row, as long as its step takes."""
+    """HTML with a bar for each row. Its length is proportional to the time of a step."""
     longest = max((row.seconds or 0.0 for row in figures.rows), default=0.0) or 1.0
-    bars = "".join(_bar(row, (row.seconds or 0.0) / longest, _speed_up(figures, row)) for row in figures.rows)
+    bars = "".join(_bar(row, (row.seconds or 0.0) / longest, _speed_up_text(figures, row)) for row in figures.rows)
     grid = "display: grid; grid-template-columns: max-content 1fr max-content; gap: 2px 0.8em; align-items: center"
     return f'<div style="{grid}; margin: 0.4em 0 0.8em">{bars}</div>'
 
@@ -111,5 +113,5 @@ def _bar(row: Row, share: float, speed_up: str) -> str:
     return "".join(f"<span{weight}>{cell}</span>" for cell in cells)
 
 
-def _speed_up(figures: Figures, row: Row) -> str:
-    return f" · ×{row.faster:.2f}" if row.faster and row is not figures.dense and not row.note else ""
+def _speed_up_text(figures: Figures, row: Row) -> str:
+    return f" · ×{row.speed_up:.2f}" if row.speed_up and row is not figures.dense and not row.note else ""

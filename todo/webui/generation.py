@@ -1,7 +1,7 @@
-"""ToDo through one generation: patch on, told each step where sampling stands, reported, off.
+"""ToDo during one generation: applies the patch, sets the point of sampling at each step, reports, removes the patch.
 
-The state lives on the host's processing object `p`, never in a global: another script may run a generation of its
-own in the middle, and a copy of `p` shares the state of its original.
+The state lives on the host's processing object `p`, never in a global. Another script may run its own generation in the
+middle of this one, and a copy of `p` shares the state of its original.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from typing import Any
 
 from torch.nn import Module
 
-from todo.block import BlockReport, skips
-from todo.patch import Patch, apply_patch
-from todo.settings import Settings, SettingsError
-from todo.unet import UnsupportedModelError, find_unet, is_compiled
-from todo.webui import host, infotext
-from todo.webui.log import logger
-from todo.webui.request import requested
+from ..block import BlockReport, skips
+from ..patch import Patch, apply_patch
+from ..settings import Settings, SettingsError
+from ..unet import UnsupportedModelError, find_unet, is_compiled
+from . import host, infotext
+from .log import logger
+from .request import requested
 
 STATE = "todo_generation"
+"""The attribute of `p` that holds its Generation."""
 OVERRIDES = "todo_overrides"
-"""Attributes of `p`: the Generation, and the X/Y/Z plot's values by name."""
+"""The attribute of `p` that holds the values of the X/Y/Z plot, by name."""
 
-NEVER_CALLED = "on this model, whose attention is bypassed (by a compiled UNet, say)"
-COMPILED = "torch.compile compiles this model anew for every picture with ToDo, which takes longer than ToDo saves"
-NOT_ANNOUNCED = "on this host, which did not announce its steps"
+NEVER_CALLED = "on this model: its own attention was never called (another engine, such as TensorRT, may run the UNet)"
+COMPILED = "torch.compile recompiles this model for every image with ToDo, which takes longer than ToDo saves"
+NOT_ANNOUNCED = "on this WebUI, which did not report its sampling steps"
 
 _live: weakref.WeakSet[Patch] = weakref.WeakSet()
 
 
 class Generation:
-    """One generation with ToDo on: the patch on the model it now uses, and what came of that so far."""
+    """A generation with ToDo on: the patch on the model that is in use, and the reports so far."""
 
     def __init__(self, p: Any, settings: Settings):
         self.owner = weakref.ref(p)
@@ -42,11 +43,11 @@ class Generation:
         self.unsupported = ""
         self._current: list[Patch] = []
         self._earlier: list[BlockReport] = []
-        # A generation that fails never reaches `finish`; its patch goes when `p` does, or with the next one.
+        # A generation that fails never reaches `finish`. Its patch is removed with `p`, or by the next generation.
         weakref.finalize(p, _remove, self._current)
 
     def step(self, denoiser: Any) -> None:
-        """Puts the patch on the model now in use, if it is not there, and tells it where sampling stands."""
+        """Patches the model that is in use, unless it is patched already, and sets the point of sampling."""
         self.steps += 1
         model = host.loaded_model()
         try:
@@ -59,11 +60,11 @@ class Generation:
         patch.at(denoiser.step, denoiser.total_steps or 0, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
 
     def report(self) -> list[BlockReport]:
-        """What happened so far, over all models."""
+        """What happened so far, on all models."""
         return self._earlier + [row for patch in self._current for row in patch.report()]
 
     def why_no_effect(self) -> str:
-        """Why no token was downsampled, to complete 'no effect …'; '' if one was, or nothing was sampled yet."""
+        """Why no token was downsampled, to complete 'no effect …'; '' if one was, or before the first step."""
         reason = why_none(self.report()) if self.steps else ""
         return reason and (self.unsupported or reason)
 
@@ -71,7 +72,7 @@ class Generation:
         networks = (unet, *controlnets)
         if not self._current or self._current[0].networks != networks or not self._current[0].attached:
             remove_all()
-            # A replaced model must be free to leave the memory.
+            # Keep the report, but not the patch, so that the host can free a model that it replaced.
             self._earlier = self.report()
             self._current[:] = [apply_patch(unet, self.settings, controlnets)]
             _live.update(self._current)
@@ -81,7 +82,7 @@ class Generation:
 
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
-    """Before a generation: reads what it asks for. A wrong value makes it dense, and says so."""
+    """Before a generation: reads the request. If a value is invalid, the image is made dense and the error reported."""
     remove_all()
     setattr(p, STATE, None)
     infotext.clear(p.extra_generation_params)
@@ -98,7 +99,7 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
 
 
 def step(params: Any) -> None:
-    """Before a denoiser call: the generation it belongs to gets its patch, one without ToDo a plain model."""
+    """Before a denoiser call: patches the model if the call belongs to a generation with ToDo, else unpatches it."""
     denoiser = host.denoiser(params)
     generation = getattr(denoiser.p, STATE, None) if denoiser else None
     if generation:
@@ -108,7 +109,7 @@ def step(params: Any) -> None:
 
 
 def note_effect(p: Any) -> None:
-    """Before a batch's pictures are saved: their parameters must not claim what was not done."""
+    """Before the images of a batch are saved: notes in the infotext if ToDo had no effect."""
     generation = getattr(p, STATE, None)
     reason = generation.why_no_effect() if generation else ""
     if reason:
@@ -118,10 +119,10 @@ def note_effect(p: Any) -> None:
 
 
 def finish(p: Any, processed: Any) -> None:
-    """After a generation, also an interrupted one: takes everything off and says what was done."""
+    """After a generation, even an interrupted one: removes all patches and reports what was done."""
     remove_all()
     generation = getattr(p, STATE, None)
-    # A neighbour in mid-run passes a copy: the generation goes on afterwards.
+    # Other extensions call this in the middle of a generation with a copy of `p`. The generation then continues.
     if not generation or generation.owner() is not p:
         return
     interrupted_early = not generation.steps and host.interrupted()
@@ -130,8 +131,8 @@ def finish(p: Any, processed: Any) -> None:
         logger.log(logging.WARNING if generation.unsupported else logging.INFO, "no effect %s", reason)
         processed.comments += f"ToDo has no effect {reason}\n"
     elif generation.steps:
-        refused = f"; no effect {generation.unsupported}" if generation.unsupported else ""
-        logger.info(_summary(generation.report()) + refused)
+        unsupported = f"; no effect {generation.unsupported}" if generation.unsupported else ""
+        logger.info(_summary(generation.report()) + unsupported)
 
 
 def why_none(rows: list[BlockReport]) -> str:
@@ -143,7 +144,7 @@ def why_none(rows: list[BlockReport]) -> str:
 
 
 def remove_all() -> None:
-    """Takes every patch of ours off every model."""
+    """Removes all our patches from all models."""
     _remove(list(_live))
 
 
@@ -154,7 +155,7 @@ def _remove(patches: list[Patch]) -> None:
 
 
 def _summary(rows: list[BlockReport]) -> str:
-    """What was downsampled and what was left whole, by level and grid, in one line."""
+    """What was downsampled and what was left whole, by level and grid size, in one line."""
     groups: dict[tuple[int, tuple[int, int]], list[BlockReport]] = defaultdict(list)
     for row in rows:
         if row.grid:

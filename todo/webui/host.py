@@ -1,6 +1,6 @@
-"""What the host can be asked, on A1111 and the Forge family alike.
+"""What the host can tell, on A1111 as well as on the Forge family.
 
-Nothing here loads a model: `shared.sd_model` would, `model_data` does not.
+Nothing here loads a model. Reading `shared.sd_model` would; reading `model_data` does not.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from torch.nn import Module
 
 
 def loaded_model() -> Any:
-    """The checkpoint that the host has loaded; None before the first."""
+    """The model that the host has loaded; None before it has loaded one."""
     model = sd_models.model_data.sd_model
-    # Forge starts with a placeholder, which has no checkpoint.
+    # Forge starts with a placeholder that has no checkpoint.
     return model if getattr(model, "sd_checkpoint_info", None) is not None else None
 
 
 def unet_owner(model: Any) -> Any:
-    """The part of a host's model in which `todo.apply_patch` finds the UNet."""
-    # Forge: modules_forge keeps it beside the engine, shared by all clones of its patcher.
+    """The part of a host's model that `apply_patch` takes."""
+    # Forge: the UNet belongs to a patcher next to the model. All clones of the patcher share it.
     forge_objects = getattr(model, "forge_objects", None)
     return model if forge_objects is None else forge_objects.unet
 
 
 def controlnets(model: Any, p: Any) -> list[Module]:
-    """The networks of the ControlNets that run beside the model's UNet in this generation."""
+    """The ControlNets that run with the model's UNet in this generation."""
     forge_objects = getattr(model, "forge_objects", None)
     if forge_objects is None:
-        # The extension sd-webui-controlnet: its script holds what it hooked on the UNet.
+        # The extension sd-webui-controlnet keeps them in an attribute of its script.
         hooks = [getattr(script, "latest_network", None) for script in getattr(p.scripts, "alwayson_scripts", ())]
         holders = [unit.control_model for hook in hooks for unit in getattr(hook, "control_params", None) or ()]
     else:
@@ -41,14 +41,14 @@ def controlnets(model: Any, p: Any) -> list[Module]:
 
 
 def _linked(control: Any) -> Iterator[Any]:
-    """The Forge family chains its ControlNets, the last one first."""
+    """The ControlNets of the Forge family, which form a linked list that begins with the last one."""
     while control is not None:
         yield control
         control = getattr(control, "previous_controlnet", None)
 
 
 def family(model: Any) -> str | None:
-    """The model's family among those that there is a plan for; None for any other."""
+    """The model's family as `plan` names it; None for a model that `plan` does not know."""
     for flag, name in (("is_sdxl", "sdxl"), ("is_sd2", "sd2"), ("is_sd1", "sd1")):
         if getattr(model, flag, False):
             return name
@@ -56,17 +56,17 @@ def family(model: Any) -> str | None:
 
 
 def checkpoint(model: Any) -> str:
-    """The model's title, as the host's menu shows it."""
+    """The title of the model's checkpoint, as in the host's menu."""
     return str(model.sd_checkpoint_info.title)
 
 
 def denoiser(params: Any) -> Any:
-    """The host's denoiser that makes the call announced by `params`, with its `p`, `step` and `total_steps`; None
-    where it cannot be found."""
+    """The host's denoiser behind a callback's `params`. It has the attributes `p`, `step` and `total_steps`. None if it
+    cannot be found."""
     given = getattr(params, "denoiser", None)
     if given is not None:
         return given
-    # WebUI 1.6 and 1.7 do not pass it on; but it is what makes the call.
+    # WebUI 1.6 and 1.7 do not pass the denoiser, but it is one of the callers.
     frame = inspect.currentframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
@@ -77,10 +77,10 @@ def denoiser(params: Any) -> Any:
 
 
 def interrupted() -> bool:
-    """Whether the user cut the generation short."""
+    """Whether the user interrupted the generation or skipped a batch."""
     return bool(shared.state.interrupted or shared.state.skipped)
 
 
 def log_level() -> str | None:
-    """The level that the user started the host with."""
+    """The log level from the host's command line."""
     return getattr(shared.cmd_opts, "loglevel", None)

@@ -1,7 +1,7 @@
-"""Settings as picture parameters, and back.
+"""Settings as generation parameters (infotext), and back.
 
-The key 'ToDo' holds the mode and says that ToDo was on; other knobs have keys of their own, written only where
-they differ from the default.
+The key 'ToDo' holds the mode and means that ToDo was on. Every other knob has its own key, which is only written if the
+value differs from the default.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from todo.settings import INFOTEXT_PREFIX, KNOBS, Knob, Settings, SettingsError
-from todo.webui.log import logger
-from todo.webui.request import ENABLED
+from ..settings import INFOTEXT_PREFIX, KNOBS, Knob, Settings, SettingsError
+from .log import logger
+from .request import ENABLED
 
 ERROR = f"{INFOTEXT_PREFIX} error"
 EFFECT = f"{INFOTEXT_PREFIX} effect"
 
 
 def write(settings: Settings) -> dict[str, str]:
-    """The picture parameters of `settings`."""
+    """The generation parameters of `settings`, by key."""
     values = settings.to_dict()
     return {
         knob.infotext: str(values[knob.name])
@@ -28,7 +28,7 @@ def write(settings: Settings) -> dict[str, str]:
 
 
 def clear(parameters: dict[str, Any]) -> None:
-    """Takes what was asked for out of a generation's picture parameters, which a plot's pictures share."""
+    """Removes our keys from the parameters of a generation. All images of an X/Y/Z plot share one dict."""
     for key in (*(knob.infotext for knob in KNOBS.values()), ERROR):
         parameters.pop(key, None)
 
@@ -38,7 +38,7 @@ def _read_enabled(parameters: dict[str, Any]) -> bool:
 
 
 def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
-    """A function from a picture's parameters to the knob's value; None leaves the control as it is."""
+    """A function from generation parameters to the knob's value; None leaves the control as it is."""
 
     def read(parameters: dict[str, Any]) -> Any:
         if not _read_enabled(parameters):
@@ -46,8 +46,8 @@ def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
         try:
             return knob.parse(parameters.get(knob.infotext))
         except SettingsError as error:
-            # The host would answer an exception, or a value of another type, with an error of its own.
-            logger.warning("picture parameters: %s", error)
+            # Neither an exception nor a value of the wrong type: the host would fail on both.
+            logger.warning("generation parameters: %s", error)
             return None
 
     return read
@@ -57,5 +57,5 @@ READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     ENABLED.name: _read_enabled,
     **{name: _reader(knob) for name, knob in KNOBS.items()},
 }
-"""By control. The host matches the fields of two tabs by these objects when it sends a picture from one to the
-other, so both must use the same ones."""
+"""The function for each control. When the host sends an image from one tab to the other, it matches their controls by
+these objects, so both tabs must use the same ones."""

@@ -1,4 +1,4 @@
-"""The named logger. The host leaves the level of its root logger at WARNING, so this one has its own handler."""
+"""The logger. It has its own handler, because the host leaves its root logger at level WARNING."""
 
 import logging
 
@@ -6,7 +6,7 @@ logger = logging.getLogger("todo")
 
 
 def set_up(level: str | None) -> None:
-    """Makes the logger print, from `level` (a name such as 'DEBUG'; None: INFO) upwards."""
+    """Makes the logger print messages from `level` upwards, a name such as 'DEBUG'. None means INFO."""
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s - ToDo - %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S"))

@@ -1,8 +1,8 @@
-"""Measure on this GPU: how long a sampling step takes here, dense and with ToDo.
+"""Measure on this GPU: how long a sampling step takes on this machine, dense and with ToDo.
 
-A generation that nobody sees brings the host to the point where it calls the UNet, with everything that belongs to
-that: the model in memory, its precision, the attention optimisation. There the same call is timed by several settings
-in turn; after the first step the generation is given up.
+A hidden generation takes the host to its first UNet call, with the model in memory and the precision and attention
+optimisation of a real generation. That call is then timed with several settings in turn. The generation is stopped
+after its first step.
 """
 
 from __future__ import annotations
@@ -18,56 +18,61 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-from todo.patch import apply_patch
-from todo.plan import plan
-from todo.settings import KNOBS, Knob, Settings, SettingsError
-from todo.unet import UnsupportedModelError, find_unet, is_compiled
-from todo.webui import figures, host, rounds, runs
-from todo.webui.figures import Pass
-from todo.webui.generation import COMPILED, why_none
-from todo.webui.log import logger
-from todo.webui.request import requested
+from ..patch import apply_patch
+from ..plan import plan
+from ..settings import KNOBS, Knob, Settings, SettingsError
+from ..unet import UnsupportedModelError, find_unet, is_compiled
+from . import figures, host, rounds, runs
+from .figures import Pass
+from .generation import COMPILED, why_none
+from .log import logger
+from .request import requested
 
 MEASUREMENT = "todo_measurement"
 """The attribute of `p` that holds its Measurement."""
 
-BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="pictures at once", minimum=1, maximum=64)
+BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
 STOPPED = "Measurement stopped"
 
 _PER_SIDE, _RATIOS = (1.5, 1.0, 0.75, 0.5), (0.75, 1.0, 1.5, 2.0)
-"""What is measured, as multiples of the keys/values per side or of the ratio asked for."""
+"""The settings to time, as multiples of the keys/values per side or of the ratio on the page."""
 
 _pending: list[threading.Event] = []
-"""One for each measurement asked for and not done; set, it is to stop."""
+"""An event for each measurement that is running or waiting. Setting it stops the measurement."""
 
 
 class StoppedError(Exception):
-    """The user wants no more of this."""
+    """The user stopped the measurement."""
 
 
 class CompiledError(Exception):
-    """Calls of a compiled model would be mostly its compiling."""
+    """The model is under torch.compile. Its calls would mostly measure recompilation."""
 
 
 class _MeasuredError(Exception):
-    """Ends the generation: all that was wanted of it is there."""
+    """Ends the hidden generation once everything is measured."""
 
 
 class Measurement:
-    """The UNet calls of one pass, with settings of which None is dense.
+    """Times the UNet call of one pass with several settings.
+
+    Args:
+        sampling_pass: the pass to measure.
+        settings: the candidates; None is dense.
+        on_progress: called with the fraction that is done, 0 to 1.
 
     Attributes:
-        timed: what came of each of the settings; empty until it is known.
-        share: UNet calls that a sampling step takes, in calls like the one that was timed.
+        timed: the result for each of the settings; empty until the first step.
+        calls_per_step: UNet calls in a sampling step, in units of the call that was timed. The host may split a batch.
         refused: why the model cannot be measured; None if it can.
     """
 
-    def __init__(self, of: Pass, settings: Sequence[Settings | None], tell: Callable[[float], None]):
-        self.of = of
+    def __init__(self, sampling_pass: Pass, settings: Sequence[Settings | None], on_progress: Callable[[float], None]):
+        self.sampling_pass = sampling_pass
         self.settings = settings
-        self.tell = tell
+        self.on_progress = on_progress
         self.timed: list[rounds.Timed] = []
-        self.share = 0.0
+        self.calls_per_step = 0.0
         self.refused: Exception | None = None
         self._steps = 0
         self._timing = False
@@ -75,14 +80,15 @@ class Measurement:
         self._on_model = ExitStack()
 
     def run(self) -> None:
-        """Times them all.
+        """Times all settings.
 
         Raises:
             StoppedError: the user stopped it.
-            UnsupportedModelError: the model has no UNet that can be reached.
+            UnsupportedModelError: the model has no self-attention that ToDo can patch.
             CompiledError: the model is under torch.compile.
         """
-        p = runs.text_to_image(self.of.width, self.of.height, self.of.batch)
+        size = self.sampling_pass
+        p = runs.text_to_image(size.width, size.height, size.batch)
         setattr(p, MEASUREMENT, self)
         try:
             with self._on_model:
@@ -108,7 +114,7 @@ class Measurement:
         self._on_model.callback(handle.remove)
 
     def _on_unet(self, unet: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The first call is timed here, where all that surrounds it is the host's; the step's others are counted."""
+        """Times the first UNet call of the step, inside the host's own call, and counts the others."""
         if self._timing:
             return
         if self._steps > 1:
@@ -117,22 +123,23 @@ class Measurement:
         if not self.timed:
             self._first_batch = latent.shape[0]
             self._time(unet, partial(unet, *args, **kwargs), latent)
-        self.share += latent.shape[0] / self._first_batch
+        self.calls_per_step += latent.shape[0] / self._first_batch
 
     def _time(self, unet: Module, call: Callable[[], object], latent: Tensor) -> None:
         self._timing = True
-        self.timed = rounds.measure(unet, call, self.settings, self.of.hires, latent.device, self.tell)
+        hires = self.sampling_pass.hires
+        self.timed = rounds.measure(unet, call, self.settings, hires, latent.device, self.on_progress)
         self._timing = False
         fitting = [each for each in self.timed if each.seconds]
         if not fitting:
-            self.share = 1.0
+            self.calls_per_step = 1.0
             raise _MeasuredError
-        # The host goes on with its step, in the way that takes least.
+        # The host now continues its step, which should take as little time and memory as possible.
         fastest = min(fitting, key=lambda each: each.seconds or 0.0).settings
         if fastest:
             patch = apply_patch(unet, fastest)
             self._on_model.callback(patch.remove)
-            patch.at(0, 0, self.of.hires)
+            patch.at(0, 0, hires)
 
 
 def step(params: Any) -> None:
@@ -143,28 +150,27 @@ def step(params: Any) -> None:
         measurement.step()
 
 
-def measure(asked: str, values: Sequence[Any], progress: Callable[..., Any]) -> str:
-    """What the button does.
+def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any]) -> str:
+    """Measures the page's settings at the page's image sizes. The action of the button.
 
     Args:
-        asked: JSON of the sizes that the page has now: {"batch": 1, "passes": [{"width": 512, "height": 512}]}, the
-            second of the passes that of hires fix.
-        values: the page's controls.
-        progress: is given the share that is done, 0 to 1, and as `desc` what is being done.
+        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512}]}. A second pass is the hires pass.
+        values: the values of the page's controls.
+        progress: called with the fraction that is done, 0 to 1, and `desc`, a description for the progress bar.
 
     Returns:
-        HTML: a line and a plot for each pass, or what went wrong.
+        HTML: a line and a plot for each pass, or an error message.
     """
     with _stoppable() as stop:
         try:
             wanted = requested((True, *values[1:]), {})
-            assert wanted  # it is asked for
-            passes = list(_passes(asked))
-            progress(0.0, desc="waiting for its turn")
-            found = runs.in_turn(lambda: _all(passes, wanted.settings, stop, progress))
-            for each in found:
-                logger.info(figures.line(each))
-            return figures.page(found)
+            assert wanted  # enabled by the True above
+            passes = list(_passes(sizes))
+            progress(0.0, desc="waiting in the queue")
+            results = runs.in_turn(lambda: _measure_all(passes, wanted.settings, stop, progress))
+            for result in results:
+                logger.info(figures.line(result))
+            return figures.page(results)
         except StoppedError:
             return figures.message(STOPPED)
         except (SettingsError, CompiledError) as error:
@@ -177,23 +183,26 @@ def measure(asked: str, values: Sequence[Any], progress: Callable[..., Any]) -> 
 
 
 def stop() -> None:
-    """Ends every measurement, also one that waits for its turn."""
+    """Stops all measurements, including those that wait in the queue."""
     for event in _pending:
         event.set()
 
 
-def around(settings: Settings, hires: bool) -> list[Settings]:
-    """The settings at their full strength, with neighbours in the one knob that sets it, from the weakest on."""
+def candidates(settings: Settings, hires: bool) -> list[Settings]:
+    """The settings to time: those given, and weaker and stronger ones, from the weakest to the strongest.
+
+    They differ in one knob only. All are on in every step at their full ratio.
+    """
     steady = replace(settings, start=0.0, end=1.0, taper=False)
-    name = strength(settings, hires)
+    name = strength_knob(settings, hires)
     value, knob = getattr(settings, name), KNOBS[name]
-    wanted = [value * share for share in (_PER_SIDE if name == "grid" else _RATIOS)]
+    wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
     within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
     return [replace(steady, **{name: each}) for each in sorted(within, reverse=name == "grid")]
 
 
-def strength(settings: Settings, hires: bool) -> str:
-    """The knob that says how many keys/values are kept at the finest level."""
+def strength_knob(settings: Settings, hires: bool) -> str:
+    """The name of the knob that decides how many keys/values the finest level keeps."""
     if settings.mode == "auto":
         return "grid"
     return "hires_factor" if hires and settings.hires_factor else "factor"
@@ -209,58 +218,57 @@ def _stoppable() -> Iterator[threading.Event]:
         _pending.remove(event)
 
 
-def _passes(asked: str) -> Iterator[Pass]:
-    """Raises SettingsError for a size that no picture can have."""
-    page = json.loads(asked)
+def _passes(sizes: str) -> Iterator[Pass]:
+    """The passes in `sizes`. Raises SettingsError for an invalid image size."""
+    page = json.loads(sizes)
     batch = BATCH.parse(page.get(BATCH.name))
     for index, size in enumerate(page["passes"]):
         checked = plan(size["width"], size["height"], Settings(), "sd1")
         yield Pass(checked.width, checked.height, batch, hires=index > 0)
 
 
-def _all(
+def _measure_all(
     passes: Sequence[Pass], settings: Settings, stop: threading.Event, progress: Callable[..., Any]
 ) -> list[figures.Figures]:
-    with runs.random_state_of(runs.random_state()), runs.prompt_history_kept(), runs.negative_prompt_in_every_step():
-        return list(_each(passes, settings, stop, progress))
+    with runs.random_state_of(runs.random_state()), runs.last_prompt_kept(), runs.negative_prompt_in_every_step():
+        return list(_measure_each(passes, settings, stop, progress))
 
 
-def _each(
+def _measure_each(
     passes: Sequence[Pass], settings: Settings, stop: threading.Event, progress: Callable[..., Any]
 ) -> Iterator[figures.Figures]:
-    for index, of in enumerate(passes):
+    for index, current in enumerate(passes):
 
-        def tell(share: float, of: Pass = of, index: int = index) -> None:
+        def on_progress(done: float, current: Pass = current, index: int = index) -> None:
             if stop.is_set() or host.interrupted():
                 raise StoppedError
-            progress((index + share) / len(passes), desc=f"{of.width}×{of.height}")
+            progress((index + done) / len(passes), desc=f"{current.width}×{current.height}")
 
-        tell(0.0)
-        compared = around(settings, of.hires)
-        measurement = Measurement(of, [None, *compared], tell)
+        on_progress(0.0)
+        measurement = Measurement(current, [None, *candidates(settings, current.hires)], on_progress)
         measurement.run()
         yield _figures(measurement, settings)
 
 
-def _figures(measurement: Measurement, asked: Settings) -> figures.Figures:
-    """What was measured, in steps of sampling and in the words of the page."""
-    of, family = measurement.of, host.family(host.loaded_model())
+def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
+    """The results per sampling step, with the labels that the page shows. `chosen` are the settings on the page."""
+    measured, family = measurement.sampling_pass, host.family(host.loaded_model())
     dense = measurement.timed[0]
-    name = strength(asked, of.hires)
+    name = strength_knob(chosen, measured.hires)
     rows = []
     for timed in measurement.timed:
         rows.append(
             figures.Row(
                 label=_label(name, timed.settings),
-                seconds=timed.seconds and timed.seconds * measurement.share,
-                faster=timed.times_faster(dense),
-                predicted=_predicted(of, timed.settings, family),
+                seconds=timed.seconds and timed.seconds * measurement.calls_per_step,
+                speed_up=timed.speed_up(dense),
+                predicted=_predicted(measured, timed.settings, family),
                 peak=timed.peak,
-                chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(asked, name),
+                chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(chosen, name),
                 note=why_none(timed.report) if timed.settings and timed.rounds else "",
             )
         )
-    return figures.Figures(of, tuple(rows))
+    return figures.Figures(measured, tuple(rows))
 
 
 def _label(name: str, settings: Settings | None) -> str:
@@ -270,8 +278,8 @@ def _label(name: str, settings: Settings | None) -> str:
     return f"{value} per side" if name == "grid" else f"ratio {value}"
 
 
-def _predicted(of: Pass, settings: Settings | None, family: str | None) -> float | None:
-    """The speed-up if time went as work does; None where there is no plan for the model."""
+def _predicted(measured: Pass, settings: Settings | None, family: str | None) -> float | None:
+    """The speed-up that the plan predicts; None for dense, and for a model that `plan` does not know."""
     if settings is None or family is None:
         return None
-    return plan(of.width, of.height, settings, family, of.hires).unet.times_less
+    return plan(measured.width, measured.height, settings, family, measured.hires).unet.times_less

@@ -1,4 +1,4 @@
-"""Times one UNet call by several settings in turn, until the figures stand still. Knows a UNet, no host."""
+"""Times one UNet call with several settings in turn, until the ratios are stable. Independent of the host."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import Module
 
-from todo.block import BlockReport
-from todo.patch import patched
-from todo.settings import Settings
-from todo.timing import is_out_of_memory, peak_memory, rotated, wait
+from ..block import BlockReport
+from ..patch import patched
+from ..settings import Settings
+from ..timing import is_out_of_memory, peak_memory, rotated, wait
 
 SECONDS = 20.0
-"""After which no new call begins, once each of the settings has been timed."""
+"""No new call begins after this time, once each of the settings has been timed."""
 FEWEST = 4
-"""Rounds that are needed to tell whether figures stand still."""
+"""The smallest number of rounds for estimating a standard error."""
 STEADY = 0.01
-"""They do when the standard error of each ratio to the first settings' is below this share of it."""
+"""The ratios are stable when the standard error of each mean ratio is below this fraction of it."""
 
 
 @dataclass
 class Timed:
-    """What came of one of the settings: a figure for each round it was in, the first one a warm-up's."""
+    """The result for one of the settings.
+
+    Attributes:
+        settings: the settings; None is dense.
+        rounds: seconds of the call, by number of the round. Round 0 is a warm-up.
+        peak: peak device memory in bytes; None if the device does not track it.
+        out_of_memory: whether a call ran out of memory.
+        report: what the patch did in the last call.
+    """
 
     settings: Settings | None
     rounds: dict[int, float] = field(default_factory=dict)
@@ -37,17 +45,17 @@ class Timed:
 
     @property
     def seconds(self) -> float | None:
-        """A call's time; None where none was made, or memory did not suffice for all."""
-        figures = _settled(self.rounds)
-        return statistics.median(figures.values()) if figures and not self.out_of_memory else None
+        """Median time of a call; None if there was no call, or if one ran out of memory."""
+        times = _without_warm_up(self.rounds)
+        return statistics.median(times.values()) if times and not self.out_of_memory else None
 
     def ratios(self, other: Timed) -> list[float]:
-        """How many times longer than this the other took, round by round."""
-        mine, theirs = _settled(self.rounds), _settled(other.rounds)
+        """Time of the other divided by time of this one, for each round in which both were timed."""
+        mine, theirs = _without_warm_up(self.rounds), _without_warm_up(other.rounds)
         return [theirs[number] / mine[number] for number in mine if number in theirs]
 
-    def times_faster(self, other: Timed) -> float | None:
-        """How many times faster than the other; None where there is nothing to compare."""
+    def speed_up(self, other: Timed) -> float | None:
+        """How many times faster this is than the other; None if either has no time."""
         ratios = self.ratios(other)
         if ratios:
             return statistics.median(ratios)
@@ -60,31 +68,39 @@ def measure(
     settings: Sequence[Settings | None],
     hires: bool,
     device: torch.device,
-    tell: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> list[Timed]:
-    """Times `call` of the UNet with each of the settings on it; None is the UNet as it is.
+    """Times a UNet call with each of the settings.
 
-    Memory that does not suffice for one is that one's result, and the others go on.
+    If one of them runs out of memory, that is its result, and the others continue.
 
     Args:
-        hires: whether the call is one of the second pass of hires fix.
-        tell: is given the share of the time that is over, 0 to 1, before each call; may raise to end it all.
+        unet: the UNet to patch.
+        call: calls the UNet once.
+        settings: the candidates; None is dense.
+        hires: whether the call belongs to the hires pass of hires. fix.
+        device: where the UNet runs.
+        on_progress: called before each UNet call with the fraction of the time that has passed, 0 to 1. It may raise an
+            exception to stop the measurement.
+
+    Returns:
+        The results, in the order of `settings`.
     """
     timed = [Timed(each) for each in settings]
     start = time.perf_counter()
-    # Whatever the first call of all sets up is not to count as any one's.
-    tell(0.0)
+    # The very first call may set up caches and kernels for all others, so its time does not count.
+    on_progress(0.0)
     _time(unet, call, timed[0], 0, hires, device)
     timed[0].rounds.clear()
     number = 0
     while alive := [each for each in timed if not each.out_of_memory]:
         for each in rotated(alive, number):
             spent = time.perf_counter() - start
-            tell(min(spent / SECONDS, 1.0))
+            on_progress(min(spent / SECONDS, 1.0))
             if spent < SECONDS or not each.rounds:
                 _time(unet, call, each, number, hires, device)
         number += 1
-        if time.perf_counter() - start >= SECONDS or _steady(alive):
+        if time.perf_counter() - start >= SECONDS or _stable(alive):
             break
     return timed
 
@@ -92,7 +108,7 @@ def measure(
 def _time(
     unet: Module, call: Callable[[], object], timed: Timed, number: int, hires: bool, device: torch.device
 ) -> None:
-    """One call. Putting the settings on and off is not timed."""
+    """Makes and times one call. Applying and removing the patch is not timed."""
     try:
         with patched(unet, timed.settings) if timed.settings else nullcontext() as patch:
             if patch:
@@ -110,17 +126,18 @@ def _time(
         timed.out_of_memory = True
 
 
-def _steady(timed: Sequence[Timed]) -> bool:
+def _stable(timed: Sequence[Timed]) -> bool:
     first = timed[0]
-    if len(_settled(first.rounds)) < FEWEST:
+    if len(_without_warm_up(first.rounds)) < FEWEST:
         return False
     return all(_relative_error(each.ratios(first)) < STEADY for each in timed)
 
 
-def _relative_error(figures: Sequence[float]) -> float:
-    return statistics.stdev(figures) / math.sqrt(len(figures)) / statistics.mean(figures) if len(figures) > 1 else 1.0
+def _relative_error(ratios: Sequence[float]) -> float:
+    """The standard error of the mean, as a fraction of the mean."""
+    return statistics.stdev(ratios) / math.sqrt(len(ratios)) / statistics.mean(ratios) if len(ratios) > 1 else 1.0
 
 
-def _settled(rounds: dict[int, float]) -> dict[int, float]:
-    """Without the warm-up, if there is any other."""
-    return {number: figure for number, figure in rounds.items() if number > 0} or rounds
+def _without_warm_up(rounds: dict[int, float]) -> dict[int, float]:
+    """The rounds after the warm-up; the warm-up itself if there are no others."""
+    return {number: seconds for number, seconds in rounds.items() if number > 0} or rounds

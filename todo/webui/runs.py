@@ -1,4 +1,4 @@
-"""What the host is made to do: generations of our own, and what each must leave as it was."""
+"""Generations that the extension starts itself, and helpers that restore the host's state afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from modules import call_queue, devices, images, paths, processing, scripts, shared
 
-from todo import timing
+from .. import timing
 
 try:
     from modules_forge import main_thread
@@ -26,12 +26,13 @@ except ImportError:  # A1111
 _Result = TypeVar("_Result")
 
 _SKIP_EARLY = "skip_early_cond"
-"""Classic counts the first step as early even where that is off; nothing is early for a share below 0."""
+"""The option 'Ignore negative prompt during early sampling'. It must be below 0: Forge Classic treats the first step as
+early even at 0, which means off."""
 
 
 @dataclass(frozen=True)
 class RandomState:
-    """Where every generator stands that a generation may draw from without a seed."""
+    """The state of every random generator that a generation may use without a seed."""
 
     python: Any
     numpy: Any
@@ -40,7 +41,7 @@ class RandomState:
 
 
 def random_state() -> RandomState:
-    """Where the random generators stand now."""
+    """The current state of the random generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return RandomState(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
@@ -55,7 +56,7 @@ def _set_random_state(state: RandomState) -> None:
 
 @contextmanager
 def random_state_of(state: RandomState) -> Iterator[None]:
-    """Turns the random generators back to `state` for the length of a `with` block."""
+    """Sets the random generators to `state` for the duration of a `with` block."""
     present = random_state()
     _set_random_state(state)
     try:
@@ -65,8 +66,8 @@ def random_state_of(state: RandomState) -> Iterator[None]:
 
 
 @contextmanager
-def prompt_history_kept() -> Iterator[None]:
-    """What the page's button for the last prompt reads: a generation in the block does not count."""
+def last_prompt_kept() -> Iterator[None]:
+    """Keeps generations in a `with` block out of the file that the page's button for the last prompt reads."""
     file = Path(paths.data_path) / "params.txt"
     text = file.read_bytes() if file.is_file() else None
     try:
@@ -79,27 +80,27 @@ def prompt_history_kept() -> Iterator[None]:
 
 
 def generate(p: Any) -> Any:
-    """Makes the pictures of `p`, scripts included, within or beside another generation."""
+    """Runs the generation of `p`, with its scripts. May be called inside another generation."""
     with closing(p):
         return processing.process_images(p)
 
 
 def in_turn(work: Callable[[], _Result]) -> _Result:
-    """Does `work` as a job of the host's: when those before it are done, and where the host does them."""
+    """Runs `work` as a job of the host: after the jobs in the queue, on the thread where the host runs them."""
 
     def job() -> tuple[_Result | None, BaseException | None]:
         shared.state.begin(job="todo")
         try:
             return work(), None
         except BaseException as error:
-            # The error goes on, and what its frames hold of the device's memory must not. The Forge family's thread
-            # would print an error and go on without it.
+            # Returned, not raised: the thread of the Forge family would print the error and swallow it. The frames are
+            # cleared because they hold tensors, which would stay in device memory as long as the error lives.
             traceback.clear_frames(error.__traceback__)
             return None, error
         finally:
             shared.state.end()
 
-    # gradio 4 finds the page's progress bar by the context of the thread that it called.
+    # gradio 4 finds the page's progress bar through the context of the thread on which it called us.
     context = contextvars.copy_context()
     on_thread = partial(main_thread.run_and_wait_result, context.run, job) if main_thread else job
     result, error = call_queue.wrap_queued_call(on_thread)()
@@ -112,19 +113,21 @@ def in_turn(work: Callable[[], _Result]) -> _Result:
 
 
 def text_to_image(width: int, height: int, batch_size: int) -> Any:
-    """A `p` for pictures that nobody is to see, without scripts and of few steps."""
+    """A `p` for images that are not shown or saved, without scripts and with few steps."""
     p = processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model, prompt="", seed=1, steps=2, sampler_name="Euler", cfg_scale=7.0,
         width=width, height=height, batch_size=batch_size, do_not_save_samples=True, do_not_save_grid=True,
     )  # fmt: skip
-    p.scripts, p.script_args = scripts.ScriptRunner(), []  # not every host takes None
+    p.scripts, p.script_args = scripts.ScriptRunner(), []  # not every host accepts None
     return p
 
 
 @contextmanager
 def negative_prompt_in_every_step() -> Iterator[None]:
-    """The first step is like the others, whatever the option 'Ignore negative prompt during early sampling' says, for
-    the length of a `with` block."""
+    """Disables the option 'Ignore negative prompt during early sampling' for the duration of a `with` block.
+
+    The first step then costs as much as the others.
+    """
     data = getattr(shared.opts, "data", {})
     chosen = {name: data[name] for name in (_SKIP_EARLY,) if name in data}
     data[_SKIP_EARLY] = -1.0
@@ -136,51 +139,55 @@ def negative_prompt_in_every_step() -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Ends the generation that runs now before its next step."""
+    """Stops the running generation before its next step."""
     shared.state.interrupt()
 
 
-def pictures(p: Any, processed: Any) -> list[Any]:
-    """The pictures that were made, without their grid, masks and what scripts put beside them."""
+def generated_images(p: Any, processed: Any) -> list[Any]:
+    """The images of a generation, without the grid, masks and images that scripts added."""
     first = processed.index_of_first_image
     masks = shared.opts.return_mask + shared.opts.return_mask_composite
     each = 1 + (masks if getattr(p, "mask_for_overlay", None) is not None else 0)
     return list(processed.images[first::each][: len(processed.infotexts) - first])
 
 
-def add_picture(p: Any, processed: Any, picture: Any, name: str) -> None:
-    """Puts a picture behind a generation's, with the first one's parameters, and saves it as the host saves grids."""
+def add_image(p: Any, processed: Any, image: Any, name: str) -> None:
+    """Appends an image to those of a generation and saves it like a grid. It gets the infotext of the first image.
+
+    Args:
+        name: prefix of the file name.
+    """
     opts = shared.opts
     text = processed.infotexts[processed.index_of_first_image]
     if opts.enable_pnginfo:
-        picture.info["parameters"] = text
+        image.info["parameters"] = text
     if opts.grid_save and not p.do_not_save_grid:
         short = not opts.grid_extended_filename
         seed, prompt = processed.all_seeds[0], processed.all_prompts[0]
         images.save_image(
-            picture, p.outpath_grids, name, seed, prompt, opts.grid_format,
+            image, p.outpath_grids, name, seed, prompt, opts.grid_format,
             info=text, short_filename=short, p=p, grid=True,
         )  # fmt: skip
-    # Masks have no text of their own; the host finds a picture's by its place.
+    # Masks have no infotext, but the host looks up an image's infotext by its position.
     processed.infotexts += [processed.info] * (len(processed.images) - len(processed.infotexts)) + [text]
-    processed.images.append(picture)
+    processed.images.append(image)
 
 
 def add_jobs(p: Any) -> None:
-    """Tells the progress bar that the generation of `p` is made twice."""
+    """Makes the progress bar expect the jobs of `p` a second time."""
     shared.state.job_count += p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
 
 
 def font(size: int) -> Any:
-    """The host's own font, in pixels."""
+    """The host's font, with its size in pixels."""
     return images.get_font(size)
 
 
 def wait_for_device() -> None:
-    """Waits until the host's device has done what it was asked to do."""
+    """Waits until the host's device has finished all queued work."""
     timing.wait(devices.device)
 
 
 def free_memory() -> None:
-    """After a failure: gives back what no longer is in use."""
+    """Frees device memory that is no longer in use, after a failure."""
     devices.torch_gc()

@@ -1,4 +1,4 @@
-"""The accordion: one control for each row of the table, in its order, the live line, and the measurement."""
+"""The accordion: one control for each row of the table, in the same order, the live line and the measurement."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from todo.settings import KNOBS, Knob
-from todo.webui import measure
-from todo.webui.infotext import READERS
-from todo.webui.request import COMPARE, ENABLED
+from ..settings import KNOBS, Knob
+from . import measure
+from .infotext import READERS
+from .request import COMPARE, ENABLED
 
 ROWS = (
     ("mode", "grid"),
@@ -31,12 +31,12 @@ MEASURE = "Measure on this GPU"
 STOP = "Stop measuring"
 
 _NO_PROGRESS = gr.Progress()
-"""By this default gradio knows where a function wants its progress bar."""
+"""A parameter with this default receives gradio's progress bar."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a host's Script gives back: its controls in order, and how picture parameters fill them."""
+    """What the host's Script needs: the controls in order, and functions that fill them from generation parameters."""
 
     controls: list[Any]
     infotext_fields: list[tuple[Any, Callable[[dict[str, Any]], Any]]]
@@ -44,7 +44,7 @@ class Page:
 
 
 def build(elem_id: Callable[[str], str], tab: str) -> Page:
-    """Makes the accordion of one tab. `elem_id` makes a page-wide id of a control's name."""
+    """Creates the accordion of one tab. `elem_id` returns the id on the page for a control's name."""
     controls: dict[str, Any] = {}
     accordion = InputAccordion(ENABLED.default, label=ENABLED.label, elem_id=elem_id(ENABLED.name))
     controls[ENABLED.name] = accordion
@@ -71,29 +71,29 @@ def _control(knob: Knob, elem_id: str) -> Any:
         return gr.Checkbox(**common)
     if not knob.choices:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
-    # The host restores a saved default of a Dropdown through `init_field`, which `_show_mode` needs.
+    # The mode must be a Dropdown: only for those does the host call `init_field` when it restores a saved default.
     return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=list(knob.choices), **common)
 
 
 def _add_measuring(controls: list[Any], elem_id: Callable[[str], str], tab: str) -> None:
-    """The button that measures, one that stops it, and what came of it."""
+    """The button that starts a measurement, the button that stops it, and the result."""
     with gr.Row():
         start = gr.Button(MEASURE, elem_id=elem_id("measure"))
         stop = gr.Button(STOP, elem_id=elem_id("stop"))
     sizes = gr.Textbox(visible=False, elem_id=elem_id("sizes"))
     result = gr.HTML(elem_id=elem_id("measured"))
 
-    def run(asked: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
-        return measure.measure(asked, values, progress)
+    def run(sizes_json: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
+        return measure.measure(sizes_json, values, progress)
 
-    # The browser knows the sizes; the first input is there to carry them.
+    # The browser knows the image sizes. It puts them into the first input.
     with_sizes = f"(_, ...values) => [todoSizes({json.dumps(tab)}), ...values]"
     start.click(run, _js=with_sizes, inputs=[sizes, *controls], outputs=[result], api_name=False)
     stop.click(measure.stop, queue=False, api_name=False)
 
 
 def _show_mode(controls: dict[str, Any]) -> None:
-    """Shows the controls that act in the mode chosen, and hides the other mode's."""
+    """Shows the controls of the selected mode and hides those of the other."""
     names = [name for name, knob in KNOBS.items() if knob.mode]
 
     def update(mode: str) -> list[Any]:
@@ -109,7 +109,7 @@ def _show_mode(controls: dict[str, Any]) -> None:
 
 
 def _live_line(elem_id: Callable[[str], str], tab: str) -> str:
-    """An empty line with what the browser's script needs to fill it: the tab, and where each knob's value is."""
+    """An empty line with the data that the browser's script needs to fill it: the tab, and the element of each knob."""
     where = {name: {"id": elem_id(name), "choices": [str(c) for c in knob.choices]} for name, knob in KNOBS.items()}
     knobs = html.escape(json.dumps(where))
     return f'<div class="todo-live" style="padding: 0.5em 0" data-tab="{tab}" data-knobs="{knobs}"></div>'

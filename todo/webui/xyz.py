@@ -1,4 +1,4 @@
-"""Axes of the host's X/Y/Z plot: one for the switch and one for each knob."""
+"""Axes for the host's X/Y/Z plot: one for the switch and one for each knob."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from modules import scripts
 
-from todo.settings import KNOBS, Knob
-from todo.webui.generation import OVERRIDES
-from todo.webui.log import logger
-from todo.webui.request import ENABLED
+from ..settings import KNOBS, Knob
+from .generation import OVERRIDES
+from .log import logger
+from .request import ENABLED
 
 
 def add_axes() -> None:
-    """Adds the axes to the plot's list, wherever the host keeps the plot. A host without one is left alone."""
+    """Adds our axes to the plot's list, whichever of the host's scripts holds it. Does nothing without a plot."""
     for data in scripts.scripts_data:
         options = getattr(data.module, "axis_options", None)
         axis_option = getattr(data.module, "AxisOption", None)
@@ -23,14 +23,14 @@ def add_axes() -> None:
             axes = [_axis(axis_option, knob) for knob in (ENABLED, *KNOBS.values())]
             options.extend(axis for axis in axes if axis.label not in known)
             return
-    logger.debug("this host has no X/Y/Z plot")
+    logger.debug("this WebUI has no X/Y/Z plot")
 
 
 def _axis(axis_option: Any, knob: Knob) -> Any:
     label = "Enabled" if knob is ENABLED else knob.label
     values = [str(choice) for choice in knob.choices] or (["True", "False"] if knob.kind is bool else None)
     return axis_option(
-        # The plot reads ranges such as 1-4 for the numbers; the rest are chosen from a list of strings.
+        # The plot parses numbers, including ranges such as 1-4. Other values are chosen from a list of strings.
         label=f"[ToDo] {label}",
         type=str if values else knob.kind,
         apply=_setter(knob),
@@ -41,7 +41,7 @@ def _axis(axis_option: Any, knob: Knob) -> Any:
 
 def _setter(knob: Knob) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
-        # The plot copies `p` for each picture, but not what its attributes hold.
+        # The plot makes a shallow copy of `p` for each image, so the dict must be replaced, not changed.
         setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), knob.name: value})
 
     return apply

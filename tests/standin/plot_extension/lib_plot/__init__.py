@@ -1,1 +1,1 @@
-"""Where a descendant of the host keeps the axes of its plot."""
+"""The axes of the X/Y/Z plot, in the package where the Forge family has them."""

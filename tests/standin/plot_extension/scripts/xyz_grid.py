@@ -1,4 +1,4 @@
-"""The plot as a built-in extension, with its axes in a package of its own."""
+"""The X/Y/Z plot as a built-in extension, with its axes in a separate package."""
 
 from lib_plot.classes import AxisOption, axis_options
 from modules import scripts

@@ -1,2 +1,4 @@
-"""A stand-in for the host's `modules`: its names and signatures, as far as an extension meets them, around one
-small UNet. It makes latents, not pictures."""
+"""A stand-in for the host's `modules`, with the names and signatures that extensions use, and one small UNet.
+
+It generates latents, not real images.
+"""

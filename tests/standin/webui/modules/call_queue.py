@@ -1,4 +1,4 @@
-"""One generation at a time."""
+"""Runs one generation at a time."""
 
 import threading
 

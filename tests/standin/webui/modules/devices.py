@@ -1,4 +1,4 @@
-"""The device's memory."""
+"""The device and its memory."""
 
 import gc
 

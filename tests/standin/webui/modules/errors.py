@@ -1,4 +1,4 @@
-"""What went wrong in a script goes to the console, and the run goes on."""
+"""Prints exceptions raised by scripts. The generation continues."""
 
 import sys
 import traceback

@@ -1,4 +1,4 @@
-"""The extensions that are switched on."""
+"""The enabled extensions."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Saving, which only notes what would be saved, and the font of labels."""
+"""Saving, which only records what would be saved, and the font for labels."""
 
 from PIL import ImageFont
 

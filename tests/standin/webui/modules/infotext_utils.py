@@ -1,4 +1,4 @@
-"""Picture parameters: written as text, read back, and filled into controls."""
+"""Infotext: generation parameters written as text, parsed, and filled into controls."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 def quote(text):
-    """JSON for a text that would be cut at its comma, colon or line break; any other as it is."""
+    """Quotes a text as JSON if it contains a comma, colon or line break."""
     return json.dumps(text, ensure_ascii=False) if re.search("[,:\n]", str(text)) else text
 
 
@@ -22,7 +22,7 @@ def unquote(text):
 
 
 def parse_generation_parameters(x, skip_fields=None):
-    """The values of the last line by key; a size gives two."""
+    """The values of the last line, by key. A size becomes two values."""
     line = x.strip().split("\n")[-1]
     found = {}
     at = 0
@@ -38,7 +38,7 @@ def parse_generation_parameters(x, skip_fields=None):
 
 
 def connect_paste(button, paste_fields, input_comp, override_settings_component, tabname):
-    """Lets a button fill each control from the text: by key, or by a function of all parameters."""
+    """Makes a button fill each control from the infotext: by key, or by a function of all parameters."""
 
     def paste(text):
         parameters = parse_generation_parameters(text)
@@ -51,7 +51,7 @@ def _update(control, key, parameters):
     try:
         value = key(parameters) if callable(key) else parameters.get(key)
     except Exception:
-        errors.report(f"picture parameter {key}", exc_info=True)
+        errors.report(f"generation parameter {key}", exc_info=True)
         return gr.update()
     if value is None:
         return gr.update()

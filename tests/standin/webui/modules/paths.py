@@ -1,4 +1,4 @@
-"""Where the WebUI lies."""
+"""The folders of the WebUI."""
 
 import tempfile
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""A generation from beginning to end, telling the scripts in the host's order. A picture shows its latent, and keeps
-it as `latent`."""
+"""A generation from beginning to end, which calls the scripts in the host's order.
+
+An image shows its latent, and keeps it in the attribute `latent`.
+"""
 
 import random
 from dataclasses import dataclass, field
@@ -166,8 +168,8 @@ def process_images_inner(p):
             samples = p.sample(p.c, p.uc, [], [], 0, [])
             shared.state.nextjob()
             p.scripts.postprocess_batch(p, samples, batch_number=n)
-            for image in samples:
-                pp = scripts.PostprocessImageArgs(picture(image))
+            for latent in samples:
+                pp = scripts.PostprocessImageArgs(to_image(latent))
                 p.scripts.postprocess_image(p, pp)
                 images.append(pp.image)
                 infotexts.append(create_infotext(p))
@@ -176,7 +178,7 @@ def process_images_inner(p):
     return result
 
 
-def picture(latent):
+def to_image(latent):
     colours = ((latent[:3] + 3) / 6).clamp(0, 1).mul(255).round().to(torch.uint8)
     image = Image.fromarray(colours.permute(1, 2, 0).numpy())
     image.latent = latent

@@ -1,4 +1,4 @@
-"""Events that are not bound to one script. A callback that raises is reported, and the others still run."""
+"""Callbacks that do not belong to one script. If one raises, the error is reported and the others still run."""
 
 import sys
 from dataclasses import dataclass

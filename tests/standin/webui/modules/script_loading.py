@@ -1,4 +1,4 @@
-"""Loads a script's file as a module of its own, under its bare file name, and not into sys.modules."""
+"""Loads a script's file as a module, named after the file, without adding it to sys.modules."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path

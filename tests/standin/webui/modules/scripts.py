@@ -1,4 +1,4 @@
-"""Scripts: found, loaded, shown and told what happens in a generation."""
+"""Finding, loading and showing scripts, and calling their events during a generation."""
 
 import inspect
 import re
@@ -97,7 +97,7 @@ def load_scripts():
     script_callbacks.clear_callbacks()
     for file in list_scripts("scripts", ".py"):
         before = sys.path
-        # An extension finds its own packages only while it is being loaded.
+        # An extension's folder is on the path only while its scripts are loaded.
         sys.path = [file.basedir, *sys.path]
         try:
             module = script_loading.load_module(file.path)
@@ -114,7 +114,7 @@ def load_scripts():
 
 
 class ScriptRunner:
-    """The scripts of one tab. `inputs` are all their controls, one script's after the other's."""
+    """The scripts of one tab. `inputs` are the controls of all scripts, one script after the other."""
 
     def __init__(self):
         self.scripts = []

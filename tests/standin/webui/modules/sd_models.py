@@ -1,4 +1,4 @@
-"""Checkpoints, and the one that is loaded. Weights come from `factories`, which stands for the files."""
+"""The checkpoints and the loaded model. `factories` stands for the files: it creates the models."""
 
 from modules import shared
 
@@ -47,7 +47,7 @@ def reload_model_weights(sd_model=None, info=None, forced_reload=False):
     loaded = model_data.sd_model
     if getattr(loaded, "sd_checkpoint_info", None) is info and not forced_reload:
         return loaded
-    # The old weights go before the new ones come.
+    # The host frees the old weights before it loads the new ones.
     model_data.set_sd_model(None)
     del loaded, sd_model
     return load_model(info)

@@ -1,4 +1,4 @@
-"""Samplers, by how often they call the denoiser for n steps, and how many calls they announce."""
+"""Samplers. They differ in how often they call the denoiser for n steps, and in the total they announce."""
 
 from collections import namedtuple
 
@@ -38,7 +38,7 @@ class Sampler:
     def sample_img2img(
         self, p, x, noise, conditioning, unconditional_conditioning, steps=None, image_conditioning=None
     ):
-        # Only the last share of the steps is run, and one more.
+        # The denoising strength decides how many of the steps are run, plus one.
         run = int(min(p.denoising_strength, 0.999) * (steps or p.steps)) + 1
         return self._run(p, x + noise * p.denoising_strength, conditioning, unconditional_conditioning, run)
 

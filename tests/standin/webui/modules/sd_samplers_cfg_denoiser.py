@@ -1,4 +1,4 @@
-"""One call of the denoiser: with and without the text, in one UNet call or in two."""
+"""The denoiser. It calls the UNet for prompt and negative prompt, in one call or in two."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What samplers share."""
+"""Code that samplers share."""
 
 from modules import sd_models
 
@@ -8,7 +8,7 @@ class InterruptedException(BaseException):
 
 
 def apply_refiner(cfg_denoiser, sigma=None):
-    """Loads the second checkpoint where it is time; says whether it did."""
+    """Loads the refiner when it is time to switch, and returns whether it did."""
     p = cfg_denoiser.p
     info = p.refiner_checkpoint_info
     if info is None or sd_models.model_data.sd_model.sd_checkpoint_info is info:

@@ -1,4 +1,4 @@
-"""State that everything shares."""
+"""Global state of the host."""
 
 from argparse import Namespace
 
@@ -50,5 +50,5 @@ def __getattr__(name):
         raise AttributeError(name)
     from modules import sd_models
 
-    # Reading it loads a checkpoint where there is none yet.
+    # Reading it loads a checkpoint if none is loaded yet.
     return sd_models.model_data.get_sd_model()

@@ -1,10 +1,10 @@
-"""Controls that gradio lacks."""
+"""Controls that gradio does not have."""
 
 import gradio as gr
 
 
 class InputAccordion(gr.Checkbox):
-    """A checkbox whose page is an accordion: ticked while that is open. Needs the page's own script."""
+    """A checkbox that appears as an accordion and is checked while that is open. Needs a script on the page."""
 
     global_index = 0
 

@@ -1,4 +1,4 @@
-"""The X/Y/Z plot, as far as an extension's axis meets it."""
+"""The parts of the X/Y/Z plot that the axes of an extension use."""
 
 from copy import copy
 
@@ -35,7 +35,7 @@ class Script(scripts.Script):
         return "X/Y/Z plot"
 
     def run(self, p, *axes):
-        """Every cell of up to two axes, each a label and its values as typed."""
+        """Generates an image for each combination of values. An axis is a label and its values, as typed."""
         by_label = {option.label: option for option in axis_options}
         chosen = [(by_label[label], values) for label, values in axes]
         typed = []
