@@ -1,4 +1,4 @@
-"""Reading the probe's record of UNet calls."""
+"""Reads the probe's record of UNet calls."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.host.webui import WebUI
 
 
 def made(webui: WebUI) -> list[dict[str, Any]]:
-    """The UNet calls since the last question."""
+    """The UNet calls since the last request."""
     answer = webui.get("/todo-probe/calls")
     assert answer.status_code == 200, "link tests/host/probe into the host's extensions folder"
     return answer.json()
 
 
 def finest_keys(call: dict[str, Any]) -> int:
-    """Keys of the finest self-attention in a UNet call. All its blocks must agree."""
+    """The number of keys of the finest self-attention in a UNet call. It must be the same in all blocks."""
     queries = max(call["keys"], key=int)
     (keys,) = call["keys"][queries]
     return keys
@@ -27,7 +27,7 @@ def active(calls: list[dict[str, Any]]) -> list[bool]:
 
 
 def by_size(calls: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The calls of each pass: passes differ in the latent's size."""
+    """The calls of each pass. A new pass begins when the size of the latent changes."""
     passes: list[list[dict[str, Any]]] = []
     for call in calls:
         if not passes or passes[-1][-1]["latent"] != call["latent"]:

@@ -1,8 +1,8 @@
 """Tests against a running WebUI with this extension and the folder `probe` in its `extensions`.
 
-SD_WEBUI_URL        its address; without it these tests are skipped
-SD_WEBUI_PLAIN_URL  a second one without the extensions, with the same checkpoint (optional)
-SD_WEBUI_RECORD     a JSON file to write what came of each test to (optional)
+SD_WEBUI_URL        the address; without it, these tests are skipped
+SD_WEBUI_PLAIN_URL  a second WebUI without the extensions, with the same checkpoint (optional)
+SD_WEBUI_RECORD     a JSON file for the outcome of each test (optional)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in own:
         item.add_marker(pytest.mark.host)
     if own and not os.environ.get("SD_WEBUI_URL"):
-        # One skipped test stands for all, so that one line says what is missing.
+        # One skipped test stands for all, so that the reason is only printed once.
         own[0].add_marker(pytest.mark.skip(reason=f"no running WebUI ({len(own)} tests): SD_WEBUI_URL is not set"))
         items[:] = [item for item in items if item not in own[1:]]
         config.hook.pytest_deselected(items=own[1:])
@@ -48,7 +48,7 @@ def plain() -> WebUI:
 
 @pytest.fixture(autouse=True)
 def nothing_left(webui: WebUI) -> Iterator[None]:
-    """After every test: no hook of ToDo's on any UNet, and the recorder emptied."""
+    """After every test: checks that no UNet has hooks of ToDo, and clears the probe's record of calls."""
     yield
     webui.get("/todo-probe/calls")
     assert webui.get("/todo-probe/left").json() == []
@@ -56,7 +56,7 @@ def nothing_left(webui: WebUI) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def dense(webui: WebUI) -> list[str]:
-    """The picture of the tests' defaults without ToDo."""
+    """The image with the default parameters of the tests, without ToDo."""
     sha = webui.txt2img().sha
     webui.get("/todo-probe/calls")
     return sha
@@ -64,16 +64,16 @@ def dense(webui: WebUI) -> list[str]:
 
 @pytest.fixture
 def other(checkpoints: list[str]) -> str:
-    """A checkpoint of the loaded one's kind."""
+    """A second checkpoint of the same kind as the loaded one."""
     found = next((title for title in checkpoints[1:] if not kind_of(title)), None)
     if found is None:
-        pytest.skip("the WebUI has a single checkpoint of the loaded one's kind")
+        pytest.skip("the WebUI has only one checkpoint of this kind")
     return found
 
 
 @pytest.fixture(scope="session")
 def checkpoints(webui: WebUI) -> list[str]:
-    """Titles of the host's checkpoints: the loaded one, then others of any family."""
+    """The titles of the host's checkpoints: the loaded one first, then all others."""
     titles = [model["title"] for model in webui.get("/sdapi/v1/sd-models").json()]
     current = webui.get("/sdapi/v1/options").json()["sd_model_checkpoint"]
     return [current, *(title for title in titles if title != current)]

@@ -16,7 +16,7 @@ def axis_labels(webui: WebUI) -> list[str]:
 
 
 def plot(webui: WebUI, axis: str, values: str) -> dict[str, Any]:
-    """The part of a request that plots comma-separated values of one axis, with the single pictures after the grid."""
+    """The part of a request that plots comma-separated values of one axis. Returns the grid and the single images."""
     labels = axis_labels(webui)
     indices = {"X type": labels.index(axis), "Y type": labels.index("Nothing"), "Z type": labels.index("Nothing")}
     changed = {**SET, **indices, "Use text inputs instead of dropdowns": True}
@@ -30,8 +30,8 @@ def _arguments(webui: WebUI) -> list[dict[str, Any]]:
 
 
 def script_arguments(webui: WebUI, name: str) -> list[dict[str, Any]]:
-    """A script's arguments in txt2img."""
+    """The arguments of a script in txt2img."""
     answer = webui.get("/sdapi/v1/script-info")
     if answer.status_code != 200:
-        pytest.skip("this WebUI cannot tell its scripts' arguments, with ToDo or without; it can since 1.8")
+        pytest.skip("this WebUI's API does not list the arguments of scripts; it does since 1.8")
     return next(script["args"] for script in answer.json() if script["name"] == name and not script["is_img2img"])

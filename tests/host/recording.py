@@ -1,4 +1,4 @@
-"""Keeps what a run of these tests found in a running WebUI, for docs/compatibility.md."""
+"""Records the outcome of these tests in a running WebUI, for docs/compatibility.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 class Recorder:
-    """A pytest plugin: writes to `path` what each test of a session came to."""
+    """A pytest plugin that writes the outcome of each test of a session to `path`."""
 
     def __init__(self, path: Path, about: dict[str, Any]):
         self.path = path
@@ -23,7 +23,7 @@ class Recorder:
         if report.skipped and isinstance(report.longrepr, tuple):
             self.outcomes[name] = report.longrepr[2].replace("Skipped", "skipped")
         elif report.failed or report.when == "call":
-            # A failure after the test, such as a hook left on the model, is the test's too.
+            # A failure in the teardown, such as a hook left on the model, counts as a failure of the test.
             self.outcomes[name] = report.outcome
 
     def pytest_sessionfinish(self) -> None:

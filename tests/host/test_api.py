@@ -1,4 +1,4 @@
-"""Payloads, picture parameters and routes of a running WebUI."""
+"""Payloads, infotext and routes in a running WebUI."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ BAD_PAYLOADS: list[tuple[list[Any], str]] = [
 
 @pytest.mark.parametrize(("arguments", "field"), BAD_PAYLOADS)
 def test_bad_payload_makes_the_picture_dense(webui: WebUI, dense: list[str], arguments: list[Any], field: str) -> None:
-    picture = webui.txt2img(arguments)
-    assert picture.sha == dense
-    assert "ToDo error" in picture.infotext
-    assert field in picture.infotext.partition("ToDo error")[2]
+    result = webui.txt2img(arguments)
+    assert result.sha == dense
+    assert "ToDo error" in result.infotext
+    assert field in result.infotext.partition("ToDo error")[2]
 
 
 @pytest.mark.parametrize("arguments", [[], [None], [{"enabled": False}], [False, "nonsense", None], ["false"]])
 def test_off(webui: WebUI, dense: list[str], arguments: list[Any]) -> None:
-    picture = webui.txt2img(arguments)
-    assert picture.sha == dense
-    assert "ToDo" not in picture.infotext
+    result = webui.txt2img(arguments)
+    assert result.sha == dense
+    assert "ToDo" not in result.infotext
 
 
 @pytest.mark.parametrize("value", ["2", 2, 2.0, " 2.0 "])
@@ -71,7 +71,7 @@ def test_numbers_as_strings(webui: WebUI, value: Any) -> None:
 @pytest.fixture
 def reads_infotext(webui: WebUI) -> None:
     if not webui.reads_infotext:
-        pytest.skip("this WebUI's API takes no picture parameters")
+        pytest.skip("this WebUI's API does not accept infotext")
 
 
 @pytest.mark.usefixtures("reads_infotext")
@@ -84,11 +84,11 @@ def reads_infotext(webui: WebUI) -> None:
     ],
 )
 def test_infotext_round_trip(webui: WebUI, dense: list[str], settings: dict[str, Any]) -> None:
-    picture = webui.txt2img([settings])
-    assert picture.sha != dense
-    # Forge's own reading of picture parameters needs the field `styles`.
-    again = webui.post("txt2img", infotext=picture.infotext, styles=[]).json()
-    assert webui.txt2img(infotext=picture.infotext, styles=[]).sha == picture.sha
+    result = webui.txt2img([settings])
+    assert result.sha != dense
+    # Forge needs the field `styles` to read infotext.
+    again = webui.post("txt2img", infotext=result.infotext, styles=[]).json()
+    assert webui.txt2img(infotext=result.infotext, styles=[]).sha == result.sha
     assert "ToDo" in again["info"]
 
 
@@ -146,8 +146,8 @@ def test_script_is_listed(webui: WebUI) -> None:
 
 
 def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:
-    picture = webui.txt2img(**plot(webui, "[ToDo] Downsample ratio (per side)", "1,2,3"))
-    _grid, *singles = picture.sha
+    result = webui.txt2img(**plot(webui, "[ToDo] Downsample ratio (per side)", "1,2,3"))
+    _grid, *singles = result.sha
     assert singles[-3] == dense[0], "a ratio of 1 is dense"
     assert len(set(singles[-3:])) == 3
 
@@ -156,6 +156,6 @@ def test_example_of_the_readme(webui: WebUI, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     small = api_example(webui.url).replace("1024", "256").replace('"prompt":', '"steps": 2, "prompt":')
     exec(small, {})
-    picture = Image.open(tmp_path / "lighthouse.png")
-    assert picture.size == (256, 256)
-    assert "ToDo: manual" in picture.info["parameters"]
+    image = Image.open(tmp_path / "lighthouse.png")
+    assert image.size == (256, 256)
+    assert "ToDo: manual" in image.info["parameters"]

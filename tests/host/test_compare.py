@@ -1,4 +1,4 @@
-"""Compare with dense in a running WebUI: two whole generations, and a sheet of both behind the pictures."""
+"""Compare with dense in a running WebUI: two complete generations, and a comparison image after the images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image, ImageDraw
 
 from tests.host.calls import active, made
 from tests.host.neighbours.builtin_a1111 import network
-from tests.host.webui import ARTIFACTS, HIRES, Picture, WebUI, encoded
+from tests.host.webui import ARTIFACTS, HIRES, Result, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
 COMPARE = {**MANUAL, "compare": True}
 
 
-def assert_compared(compared: Picture, alone: Picture, dense: Picture) -> None:
-    """The pictures are those made without comparing; both, and those without ToDo, stand on the sheet, a row each."""
-    *pictures, sheet = compared.sha
-    assert pictures == alone.sha
+def assert_compared(compared: Result, alone: Result, dense: Result) -> None:
+    """The images are the same as without comparing. The sheet shows them and the dense ones, a row for each pair."""
+    *images, sheet = compared.sha
+    assert images == alone.sha
     assert sheet not in alone.sha
     drawn = np.asarray(compared.images[-1])
     for panel in (*alone.images[-1:], *dense.images[-1:]):
@@ -60,15 +60,15 @@ def test_inpainting(webui: WebUI, area: dict[str, Any]) -> None:
     mask = Image.new("L", source.size)
     ImageDraw.Draw(mask).rectangle((60, 60, 180, 180), fill=255)
     payload = {"mask": encoded(mask), **area}
-    found = []
+    results = []
     for todo in ([COMPARE], [MANUAL], None):
-        webui.txt2img()  # the host's encoder draws noise that depends on the generation before
-        found.append(webui.img2img(source, todo, **payload))
-    assert_compared(*found)
+        webui.txt2img()  # the host's encoder uses noise that depends on the previous generation
+        results.append(webui.img2img(source, todo, **payload))
+    assert_compared(*results)
 
 
 def test_a_sheet_to_look_at(webui: WebUI) -> None:
-    """The one in docs/guide.md."""
+    """The image in docs/guide.md."""
     sheet = webui.txt2img([COMPARE], width=512, height=512).images[-1]
     ARTIFACTS.mkdir(exist_ok=True)
     sheet.save(ARTIFACTS / "host-compare.png")
@@ -88,8 +88,8 @@ def test_a_request_as_a_list(webui: WebUI) -> None:
 @pytest.mark.parametrize("half", [0, 1], ids=["with ToDo", "dense"])
 def test_interrupted_in_either_half(webui: WebUI, half: int) -> None:
     steps = 12
-    found: list[Picture] = []
-    work = threading.Thread(target=lambda: found.append(webui.txt2img([COMPARE], steps=steps)))
+    results: list[Result] = []
+    work = threading.Thread(target=lambda: results.append(webui.txt2img([COMPARE], steps=steps)))
     work.start()
     other = WebUI(webui.url)
     while other.get("/sdapi/v1/progress").json()["progress"] < 0.1 + 0.5 * half:
@@ -97,12 +97,12 @@ def test_interrupted_in_either_half(webui: WebUI, half: int) -> None:
         time.sleep(0.05)
     other.post("interrupt")
     work.join()
-    (picture,) = found
-    assert len(picture.images) == 1
+    (result,) = results
+    assert len(result.images) == 1
     assert len(made(webui)) < (1 + half) * steps
     assert "interrupted" in webui.get("/todo-probe/log").json()[-1]
     if half:
-        assert picture.sha == webui.txt2img([MANUAL], steps=steps).sha
+        assert result.sha == webui.txt2img([MANUAL], steps=steps).sha
 
 
 def test_a_dense_half_that_fails_leaves_the_picture(webui: WebUI) -> None:
@@ -110,5 +110,5 @@ def test_a_dense_half_that_fails_leaves_the_picture(webui: WebUI) -> None:
     made(webui)
     webui.http.post("/todo-probe/fail", params={"at": 6})
     assert webui.txt2img([COMPARE]).sha == alone.sha
-    assert "the probe was told to fail here" in webui.get("/todo-probe/log").json()[-1]
+    assert "the probe fails here as requested" in webui.get("/todo-probe/log").json()[-1]
     assert len(webui.txt2img([COMPARE]).images) == 2

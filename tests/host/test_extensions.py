@@ -1,4 +1,4 @@
-"""Extensions of A1111 that call the UNet at other times or in other parts than a plain generation does."""
+"""Extensions of A1111 that call the UNet at other times, or other parts of it, than a plain generation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def with_script(webui: WebUI, title: str) -> None:
 
 @contextmanager
 def ticked(webui: WebUI, label: str) -> Iterator[None]:
-    """A checkbox of the txt2img tab for a while, of a script that hears of it only by the box's own event."""
+    """Ticks a checkbox of the txt2img tab for the duration of a `with` block, through its event on the page.
+
+    For scripts that do not read the checkbox from their arguments.
+    """
     page = webui.get("/config").json()
     fields = {component["id"]: component["props"] for component in page["components"]}
     box = next((number for number, field in fields.items() if field.get("label") == label), None)
@@ -46,10 +49,10 @@ def ticked(webui: WebUI, label: str) -> Iterator[None]:
 
 
 def test_style_align_of_controlnet(webui: WebUI, dense: list[str]) -> None:
-    """Keys and values of all pictures of a batch are one row of grids, and so are the queries."""
+    """It joins the tokens of all images of a batch into one sequence of grids: queries as well as keys and values."""
     with_script(webui, CONTROLNET)
     if not webui.is_a1111:
-        pytest.skip("the Forge family's own StyleAlign is in the table of neighbours")
+        pytest.skip("the StyleAlign of the Forge family is in the list of neighbours")
     without = webui.txt2img(batch_size=2)
     with ticked(webui, "[StyleAlign] Align image style in the batch."):
         alone = webui.txt2img(batch_size=2)
@@ -79,7 +82,7 @@ def test_adetailer_runs_todo_inside_if_told_so(webui: WebUI, dense: list[str], s
     with options(webui, **setting):
         alone = webui.txt2img(**request)
         before = made(webui)
-        picture = webui.txt2img([MANUAL], **request)
+        result = webui.txt2img([MANUAL], **request)
         on = active(made(webui))
         again = webui.txt2img(**request)
     made(webui)
@@ -87,17 +90,17 @@ def test_adetailer_runs_todo_inside_if_told_so(webui: WebUI, dense: list[str], s
     assert inner > 0, "the detector found nothing"
     assert not any(active(before))
     assert on == ([True] * 4 + [inside] * inner) * 2
-    assert picture.sha != alone.sha
+    assert result.sha != alone.sha
     assert again.sha == alone.sha
     assert webui.txt2img().sha == dense
 
 
 @pytest.mark.parametrize("method", ["MultiDiffusion", "Mixture of Diffusers"])
 def test_noise_inversion_stays_dense(webui: WebUI, dense: list[str], method: str) -> None:
-    """It calls the UNet on its own, before sampling begins."""
+    """It calls the UNet itself, before sampling begins."""
     with_script(webui, TILED)
     source = webui.txt2img(seed=11, width=512, height=256).images[0]
-    # The probe watches the model from here on. The extension keeps the last inversion, unless it had other steps.
+    # From here on the probe records calls. The extension reuses the last inversion unless the number of steps differs.
     request = inverted(method, steps_back=3)
     webui.img2img(source, **inverted(method, steps_back=2))
     webui.txt2img(steps=1, width=64, height=64)
@@ -122,7 +125,7 @@ def test_deepcache_leaves_out_the_deep_levels(webui: WebUI, dense: list[str]) ->
         webui.txt2img([MANUAL], steps=6)
         calls = made(webui)
     cached = [call for call in calls if set(call["keys"]) == {"1024"}]
-    assert 0 < len(cached) < len(calls), "some steps compute the outer blocks only"
+    assert 0 < len(cached) < len(calls), "some steps only compute the outer blocks"
     assert {finest_keys(call) for call in calls} == {256}
     assert webui.txt2img().sha == dense
 
@@ -133,10 +136,10 @@ def test_a_unet_of_another_engine_is_left_alone(webui: WebUI, dense: list[str]) 
     with options(webui, sd_unet="ToDo probe"):
         before = webui.txt2img()
         webui.get("/todo-probe/log")
-        picture = webui.txt2img([MANUAL])
-        said = webui.get("/todo-probe/log").json()
+        result = webui.txt2img([MANUAL])
+        log = webui.get("/todo-probe/log").json()
     made(webui)
-    assert picture.sha == before.sha
-    assert "ToDo effect: none" in picture.infotext.replace('"', "")
-    assert len([line for line in said if "no effect" in line]) == 1
+    assert result.sha == before.sha
+    assert "ToDo effect: none" in result.infotext.replace('"', "")
+    assert len([line for line in log if "no effect" in line]) == 1
     assert webui.txt2img().sha == dense

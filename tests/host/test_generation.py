@@ -1,4 +1,4 @@
-"""ToDo in a running WebUI: what self-attention saw, and what the picture became."""
+"""ToDo in a running WebUI: the keys that self-attention received, and the resulting images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.host.calls import active, by_size, finest_keys, made
-from tests.host.webui import HIRES, Picture, WebUI
+from tests.host.webui import HIRES, Result, WebUI
 
 MANUAL = {"mode": "manual", "factor": 2}
 
@@ -18,7 +18,7 @@ MANUAL = {"mode": "manual", "factor": 2}
 def test_off_equals_the_host_without_the_extension(webui: WebUI, plain: WebUI) -> None:
     for payload in ({}, HIRES, {"width": 520, "height": 392, "batch_size": 2}):
         assert webui.txt2img(**payload).sha == plain.txt2img(**payload).sha
-    # The host encodes an image with noise that depends on the generation before: the same one on both, then.
+    # The host encodes an image with noise that depends on the previous generation, so both must have had the same one.
     source = plain.txt2img().images[0]
     webui.txt2img()
     assert webui.img2img(source).sha == plain.img2img(source).sha
@@ -31,13 +31,13 @@ def test_off_writes_nothing(webui: WebUI) -> None:
 
 
 def test_on_changes_the_picture_and_the_tokens(webui: WebUI, dense: list[str]) -> None:
-    picture = webui.txt2img([MANUAL])
+    result = webui.txt2img([MANUAL])
     calls = made(webui)
-    assert picture.sha != dense
+    assert result.sha != dense
     assert [finest_keys(call) for call in calls] == [16 * 16] * 4
     assert all(call["keys"]["256"] == [256] for call in calls), "deeper levels are whole"
-    assert "ToDo: manual" in picture.infotext
-    assert webui.txt2img([MANUAL]).sha == picture.sha, "the same request gives the same picture"
+    assert "ToDo: manual" in result.infotext
+    assert webui.txt2img([MANUAL]).sha == result.sha, "the same request gives the same image"
     assert webui.txt2img().sha == dense
 
 
@@ -77,7 +77,7 @@ def test_hires_window_in_each_pass(
     webui.txt2img([{**MANUAL, **settings}], **HIRES, hr_second_pass_steps=4)
     low, high = by_size(made(webui))
     assert active(low) == first
-    # The host runs the share of the second pass's steps that the denoising strength leaves, and one more.
+    # The denoising strength decides how many steps of the hires pass the host runs, plus one.
     if settings.get("start") or settings.get("end"):
         expected = [step / len(high) >= 0.5 for step in range(len(high))]
         assert active(high) == (expected if settings.get("start") else [not late for late in expected])
@@ -102,10 +102,10 @@ def test_ratios_beyond_a_small_picture(webui: WebUI) -> None:
 
 def test_conditional_and_unconditional_calls_apart(webui: WebUI) -> None:
     if not webui.is_a1111:
-        pytest.skip("the Forge family heeds no option for it; it splits the batch when memory is short")
+        pytest.skip("the Forge family has no option for this; it splits the batch when memory is short")
     together = webui.txt2img([{**MANUAL, "end": 0.5}])
     made(webui)
-    # Not by override_settings, which the host does not restore where its config file lacks the option.
+    # Not by override_settings: the host does not restore an option that is missing in its config file.
     webui.http.post("/sdapi/v1/options", json={"batch_cond_uncond": False})
     try:
         apart = webui.txt2img([{**MANUAL, "end": 0.5}])
@@ -114,17 +114,17 @@ def test_conditional_and_unconditional_calls_apart(webui: WebUI) -> None:
     calls = made(webui)
     assert [call["batch"] for call in calls] == [1] * 8
     assert active(calls) == [True] * 4 + [False] * 4
-    assert largest_difference(together, apart) <= 2, "both halves of a step keep the same tokens"
+    assert largest_difference(together, apart) <= 2, "both calls of a step keep the same tokens"
 
 
 def test_batch_size_and_count(webui: WebUI, dense: list[str]) -> None:
-    picture = webui.txt2img([MANUAL], batch_size=2, n_iter=2)
+    result = webui.txt2img([MANUAL], batch_size=2, n_iter=2)
     calls = made(webui)
     assert len(calls) == 8
     assert all(active(calls))
-    assert len(set(picture.sha)) == len(picture.images)
+    assert len(set(result.sha)) == len(result.images)
     single = webui.txt2img([MANUAL])
-    assert largest_difference(picture, single) <= 2
+    assert largest_difference(result, single) <= 2
 
 
 def test_img2img_counts_the_steps_that_run(webui: WebUI) -> None:
@@ -132,14 +132,14 @@ def test_img2img_counts_the_steps_that_run(webui: WebUI) -> None:
     made(webui)
     plain = webui.img2img(source, steps=8)
     made(webui)
-    picture = webui.img2img(source, [{**MANUAL, "end": 0.5}], steps=8)
+    result = webui.img2img(source, [{**MANUAL, "end": 0.5}], steps=8)
     on = active(made(webui))
-    assert picture.sha != plain.sha
+    assert result.sha != plain.sha
     assert on == [step / len(on) < 0.5 for step in range(len(on))]
 
 
 def test_interrupt_then_off(webui: WebUI, dense: list[str]) -> None:
-    answers: list[Picture] = []
+    answers: list[Result] = []
     thread = threading.Thread(target=lambda: answers.append(webui.txt2img([MANUAL], steps=60)))
     thread.start()
     while webui.get("/sdapi/v1/progress").json()["state"]["sampling_step"] < 2:
@@ -171,18 +171,18 @@ def test_generation_within_a_generation(webui: WebUI) -> None:
 
 
 def test_no_effect_is_said(webui: WebUI, dense: list[str]) -> None:
-    picture = webui.txt2img([True])
-    assert picture.sha == dense
-    assert "ToDo effect: none at this size" in picture.infotext
+    result = webui.txt2img([True])
+    assert result.sha == dense
+    assert "ToDo effect: none at this size" in result.infotext
 
 
 def test_end_of_window_before_its_start(webui: WebUI, dense: list[str]) -> None:
-    picture = webui.txt2img([{"start": 0.6, "end": 0.4}])
-    assert picture.sha == dense
-    assert "ToDo error" in picture.infotext
+    result = webui.txt2img([{"start": 0.6, "end": 0.4}])
+    assert result.sha == dense
+    assert "ToDo error" in result.infotext
 
 
-def largest_difference(one: Picture, other: Picture) -> int:
-    """Between the first images of two answers."""
-    first, second = (picture.images[0].convert("RGB").tobytes() for picture in (one, other))
+def largest_difference(one: Result, other: Result) -> int:
+    """The largest difference of a channel between the first images of two results."""
+    first, second = (result.images[0].convert("RGB").tobytes() for result in (one, other))
     return max(abs(a - b) for a, b in zip(first, second, strict=True))

@@ -1,5 +1,8 @@
-"""Models that change in mid-generation (refiner, hires checkpoint, a request's own checkpoint), and models of other
-kinds: SDXL and its refiner, SD2 with v-prediction, inpainting, instruct-pix2pix; and Flux, where ToDo does nothing."""
+"""Models that change during a generation, and other kinds of models.
+
+The model changes with a refiner, a hires checkpoint or the checkpoint of a request. Other kinds are SDXL and its
+refiner, SD2 with v-prediction, inpainting, instruct-pix2pix, and Flux, on which ToDo has no effect.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from PIL import Image
 from tests.host.calls import active, by_size, finest_keys, made
 from tests.host.checkpoints import load_another_layout, of_kind
 from tests.host.neighbours.neighbour import Payload
-from tests.host.webui import HIRES, Picture, WebUI, encoded
+from tests.host.webui import HIRES, Result, WebUI, encoded
 
 MANUAL = {"mode": "manual", "factor": 2}
 
 
 def only_the_finest_downsampled(calls: list[dict[str, Any]]) -> bool:
-    """Whether in every UNet call the finest self-attention had a quarter of the keys, and every other had all."""
+    """Whether in every UNet call the finest self-attention had a quarter of the keys, and all others had all keys."""
     wanted = []
     for call in calls:
         queries = sorted(map(int, call["keys"]), reverse=True)
@@ -26,7 +29,7 @@ def only_the_finest_downsampled(calls: list[dict[str, Any]]) -> bool:
 
 
 def masked() -> Payload:
-    """An img2img request's mask: the right half is painted anew."""
+    """The mask of an img2img request, which repaints the right half."""
     mask = Image.new("L", (256, 256))
     mask.paste(255, (128, 0, 256, 256))
     return {"mask": encoded(mask), "inpainting_fill": 1, "inpaint_full_res": False}
@@ -74,13 +77,13 @@ def test_sdxl_refiner_of_another_layout(webui: WebUI, checkpoints: list[str], de
     }
     before = webui.txt2img(**payload)
     made(webui)
-    picture = webui.txt2img([MANUAL], **payload)
+    result = webui.txt2img([MANUAL], **payload)
     calls = made(webui)
     assert [len(call["keys"]) for call in calls] == [2, 2, 3, 3], (
         "SDXL has attention at two levels, its refiner at three"
     )
     assert only_the_finest_downsampled(calls)
-    assert picture.sha != before.sha
+    assert result.sha != before.sha
     assert webui.txt2img(**payload).sha == before.sha
     assert webui.txt2img().sha == dense
 
@@ -90,11 +93,11 @@ def test_txt2img_with_another_kind(webui: WebUI, checkpoints: list[str], dense: 
     payload: Payload = {"override_settings": {"sd_model_checkpoint": of_kind(checkpoints, kind)}}
     before = webui.txt2img(**payload)
     made(webui)
-    picture = webui.txt2img([MANUAL], **payload)
+    result = webui.txt2img([MANUAL], **payload)
     calls = made(webui)
     assert len(calls) == 4
     assert only_the_finest_downsampled(calls)
-    assert picture.sha != before.sha
+    assert result.sha != before.sha
     assert webui.txt2img(**payload).sha == before.sha
     assert webui.txt2img().sha == dense
 
@@ -121,23 +124,23 @@ def test_img2img_with_another_kind(
     override: Payload = {"override_settings": {"sd_model_checkpoint": of_kind(checkpoints, kind)}}
     source = webui.txt2img(seed=11).images[0]
 
-    def picture(todo: list[Any] | None = None) -> Picture:
-        # The host encodes an image with noise that depends on the generation before: the same one each time, then.
+    def generate(todo: list[Any] | None = None) -> Result:
+        # The host encodes an image with noise that depends on the previous generation, so this must always be the same.
         webui.txt2img(steps=1)
         made(webui)
         return webui.img2img(source, todo, steps=6, **override, **request_of_the_kind)
 
-    before = picture()
+    before = generate()
     batches = [call["batch"] for call in made(webui)]
-    with_todo = picture([MANUAL])
+    with_todo = generate([MANUAL])
     calls = made(webui)
     assert [call["batch"] for call in calls] == batches
-    # The last call's: Classic leaves the negative prompt out of the first, with ToDo or without
-    # (sd_samplers_cfg_denoiser.py:126, where an option's 0, 'disable', counts as the first step).
+    # The last call, because Classic omits the negative prompt from the first one, with or without ToDo
+    # (sd_samplers_cfg_denoiser.py:126, where the option's value 0, 'disable', includes the first step).
     assert batches[-1] == batch
     assert only_the_finest_downsampled(calls)
     assert with_todo.sha != before.sha
-    assert picture().sha == before.sha
+    assert generate().sha == before.sha
     assert webui.txt2img().sha == dense
 
 
@@ -145,33 +148,33 @@ def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints:
     payload: Payload = {"cfg_scale": 1, "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "Flux")}}
     before = webui.txt2img(**payload)
     webui.get("/todo-probe/log")
-    picture = webui.txt2img([MANUAL], **payload)
-    said = webui.get("/todo-probe/log").json()
-    assert picture.sha == before.sha
-    assert 'ToDo effect: "none on this model' in picture.infotext
-    assert len([line for line in said if "no effect on this model" in line]) == 1
+    result = webui.txt2img([MANUAL], **payload)
+    log = webui.get("/todo-probe/log").json()
+    assert result.sha == before.sha
+    assert 'ToDo effect: "none on this model' in result.infotext
+    assert len([line for line in log if "no effect on this model" in line]) == 1
     assert webui.txt2img().sha == dense
 
 
 def test_fp8_storage(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
     if not webui.is_a1111 or "fp8_storage" not in webui.get("/sdapi/v1/options").json():
         pytest.skip("this WebUI has no fp8 storage, or another option for it")
-    of_kind(checkpoints, "SDXL")  # needed below: without one, the test is skipped before it changes an option
+    of_kind(checkpoints, "SDXL")  # needed below; skips the test before it changes an option
     webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Enable"})
     try:
         before = webui.txt2img()
         made(webui)
-        picture = webui.txt2img([MANUAL])
+        result = webui.txt2img([MANUAL])
         calls = made(webui)
         after = webui.txt2img()
     finally:
         webui.http.post("/sdapi/v1/options", json={"fp8_storage": "Disable"})
-        # The host halves the model's noise schedule with its weights, and never makes it whole again, with ToDo or
-        # without (sd_models.py of 1.10, `model.half()` before weights are loaded).
+        # With the weights, the host converts the noise schedule to half precision, and never back, with or without ToDo
+        # (sd_models.py of 1.10, `model.half()` before it loads weights).
         load_another_layout(webui, checkpoints)
         webui.txt2img(steps=1)
     assert before.sha != dense, "the host uses fp8"
     assert only_the_finest_downsampled(calls)
-    assert picture.sha != before.sha
+    assert result.sha != before.sha
     assert after.sha == before.sha
     assert webui.txt2img().sha == dense

@@ -1,6 +1,7 @@
-"""Neighbours beside ToDo: either both act, or ToDo leaves blocks to the neighbour and says so.
+"""ToDo together with its neighbours: other extensions, and features of the host that change generation or attention.
 
-Whichever it is, the picture must be equal to one made by the probe's reference, which downsamples by other means.
+Either both act, or ToDo leaves blocks to the neighbour and says so. In both cases the image must equal one made with
+the probe's reference, which downsamples by other means.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from tests.host.calls import active, made
 from tests.host.checkpoints import load_another_layout
 from tests.host.neighbours import NEIGHBOURS
 from tests.host.neighbours.neighbour import ASIDE, DENSE, Neighbour, Payload
-from tests.host.webui import Picture, WebUI
+from tests.host.webui import Result, WebUI
 
 MANUAL = {"mode": "manual", "factor": 2}
 FIXED = {**MANUAL, "phase": "fixed"}
 PLAIN = ("width", "height", "steps", "cfg_scale", "seed", "sampler_name", "denoising_strength")
-"""What a neighbour's request may set that does not turn it on."""
+"""The fields of a neighbour's request that do not turn it on."""
 OPTIMISATIONS = {
     "sdp": "sdp - scaled dot product",
     "sdp-no-mem": "sdp-no-mem - scaled dot product without memory efficient attention",
@@ -30,12 +31,12 @@ OPTIMISATIONS = {
     "Doggettx": "Doggettx",
     "None": "None",
 }
-"""A1111's attention optimisations with their titles in its settings."""
+"""A1111's attention optimisations, with their titles in its settings."""
 
 
 @contextmanager
 def options(webui: WebUI, **changed: Any) -> Iterator[None]:
-    """Host options for a while. One that this host does not have skips the test."""
+    """Changes options of the host for the duration of a `with` block. Skips the test if the host lacks one."""
     before = webui.get("/sdapi/v1/options").json()
     if missing := set(changed) - set(before):
         pytest.skip(f"this WebUI has no option {', '.join(missing)}")
@@ -48,19 +49,21 @@ def options(webui: WebUI, **changed: Any) -> Iterator[None]:
 
 @contextmanager
 def optimised(webui: WebUI, name: str, **changed: Any) -> Iterator[None]:
-    """An attention optimisation, and other options, for a while. The host takes another one for a title that it does
-    not know, and says nothing."""
+    """Sets an attention optimisation, and other options, for the duration of a `with` block.
+
+    Checks that it is applied, because the host silently uses another one if it does not know a title.
+    """
     with options(webui, cross_attention_optimization=OPTIMISATIONS[name], **changed):
-        found = webui.get("/todo-probe/optimisation").json()
-        if not found["offered"]:
+        state = webui.get("/todo-probe/optimisation").json()
+        if not state["offered"]:
             pytest.skip("this WebUI ignores the option cross_attention_optimization")
-        assert found["applied"] == name
+        assert state["applied"] == name
         yield
 
 
 @contextmanager
 def reference(webui: WebUI, factor: int, deep: bool = False) -> Iterator[None]:
-    """The probe's own downsampling of the finest self-attention, or of all outside the middle block."""
+    """Turns on the probe's reference for the finest self-attention, or for all outside the middle block."""
     webui.http.post("/todo-probe/reference", params={"factor": factor, "deep": deep})
     try:
         yield
@@ -69,8 +72,8 @@ def reference(webui: WebUI, factor: int, deep: bool = False) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def source(webui: WebUI) -> Picture:
-    """The picture that img2img requests start from."""
+def source(webui: WebUI) -> Result:
+    """The image that img2img requests start from."""
     return webui.txt2img(seed=11)
 
 
@@ -85,42 +88,42 @@ def test_all_levels_equal_the_reference(webui: WebUI, dense: list[str], settings
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=str)
-def test_beside(webui: WebUI, neighbour: Neighbour, dense: list[str], source: Picture) -> None:
+def test_beside(webui: WebUI, neighbour: Neighbour, dense: list[str], source: Result) -> None:
     if neighbour.script and neighbour.script not in webui.scripts:
         pytest.skip(f"this WebUI has no script {neighbour.script!r}")
     payload = neighbour.request(webui) if callable(neighbour.request) else neighbour.request
 
-    def picture(todo: list[Any] | None = None, payload: Payload = payload) -> Picture:
+    def generate(todo: list[Any] | None = None, payload: Payload = payload) -> Result:
         if not neighbour.from_image:
             return webui.txt2img(todo, **payload)
-        # The host encodes an image with noise that depends on the generation before: the same one each time, then.
+        # The host encodes an image with noise that depends on the previous generation, so this must always be the same.
         webui.txt2img(steps=1)
         made(webui)
         return webui.img2img(source.images[0], todo, **payload)
 
-    without = picture(payload={name: payload[name] for name in PLAIN if name in payload})
+    without = generate(payload={name: payload[name] for name in PLAIN if name in payload})
     with options(webui, **neighbour.options):
-        alone = picture()
+        alone = generate()
         made(webui)
         webui.get("/todo-probe/log")
-        both = picture([FIXED])
+        both = generate([FIXED])
         calls = made(webui)
-        said = "\n".join(webui.get("/todo-probe/log").json())
+        log = "\n".join(webui.get("/todo-probe/log").json())
         with reference(webui, factor=2):
-            expected = picture()
-        again = picture()
+            expected = generate()
+        again = generate()
     made(webui)
     assert (alone.sha == without.sha) is (neighbour.outcome == DENSE), "whether the neighbour acts"
     assert calls, "the probe saw no UNet call"
     assert both.sha == expected.sha
     assert (both.sha == alone.sha) is (neighbour.outcome == ASIDE)
     assert ("ToDo effect: none" in both.infotext) is (neighbour.outcome == ASIDE)
-    assert said, "a generation with ToDo logs what was done"
-    assert neighbour.left_whole in said
-    told = "no effect" if neighbour.outcome == ASIDE else "left whole"
-    assert (told in said) is bool(neighbour.left_whole)
-    assert again.sha == alone.sha, "nothing of ToDo is left beside the neighbour"
-    assert webui.txt2img().sha == dense, "nothing of either is left"
+    assert log, "a generation with ToDo logs what was done"
+    assert neighbour.left_whole in log
+    expected_text = "no effect" if neighbour.outcome == ASIDE else "left whole"
+    assert (expected_text in log) is bool(neighbour.left_whole)
+    assert again.sha == alone.sha, "without ToDo, the neighbour alone acts again"
+    assert webui.txt2img().sha == dense, "without both, the image is dense again"
 
 
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS)
@@ -128,16 +131,18 @@ def test_every_attention_optimisation(webui: WebUI, optimisation: str) -> None:
     with optimised(webui, optimisation):
         dense = webui.txt2img(steps=2)
         assert not any(active(made(webui)))
-        picture = webui.txt2img([MANUAL], steps=2)
+        result = webui.txt2img([MANUAL], steps=2)
         assert all(active(made(webui)))
-        assert picture.sha != dense.sha
+        assert result.sha != dense.sha
         assert webui.txt2img(steps=2).sha == dense.sha
 
 
 @pytest.fixture
 def new_modules(webui: WebUI, checkpoints: list[str]) -> Iterator[None]:
-    """HyperTile keeps the forward of the first optimisation that it met on a module, so each case needs a model made
-    anew, before and after: a model of another layout in between brings that about."""
+    """Makes the host create its model again, by loading a model of another layout in between.
+
+    HyperTile keeps the forward of the first optimisation that it finds on a module, so each case needs new modules.
+    """
     load_another_layout(webui, checkpoints)
     yield
     load_another_layout(webui, checkpoints)
@@ -163,7 +168,7 @@ def test_token_merging_merges_and_todo_steps_aside(webui: WebUI, dense: list[str
         assert alone.sha != dense
         both = webui.txt2img([MANUAL])
         if not webui.is_a1111:
-            pytest.skip("the Forge family merges only the queries; keys and values are whole there, and ToDo acts")
+            pytest.skip("the Forge family only merges queries; keys and values stay whole, so ToDo acts")
         assert both.sha == alone.sha
         assert "merged" in both.infotext
     assert webui.txt2img().sha == dense
@@ -172,8 +177,8 @@ def test_token_merging_merges_and_todo_steps_aside(webui: WebUI, dense: list[str
 def test_token_merging_in_the_hires_pass_only(webui: WebUI, dense: list[str]) -> None:
     hires = {"enable_hr": True, "hr_upscaler": "Latent", "hr_scale": 1.5, "denoising_strength": 0.6}
     with options(webui, token_merging_ratio_hr=0.5):
-        picture = webui.txt2img([MANUAL], **hires)
+        result = webui.txt2img([MANUAL], **hires)
         on = active(made(webui))
         assert on[:4] == [True] * 4
-        assert picture.images
+        assert result.images
     assert webui.txt2img().sha == dense

@@ -1,4 +1,4 @@
-"""ToDo's accordion in the page of a running WebUI, in headless Chromium."""
+"""ToDo's accordion on the page of a running WebUI, in headless Chromium."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def page(browser: Any, webui: WebUI) -> Iterator[Any]:
     opened = browser.new_page(viewport={"width": 1280, "height": 1600})
     opened.errors = []
     opened.plans = []
-    # The host's own page raises some errors too, also without this extension.
+    # The host's own page has some errors, too, with or without this extension.
     opened.on(
         "pageerror", lambda error: opened.errors.append(error.stack) if "todo.js" in (error.stack or "") else None
     )
     opened.on("request", lambda request: opened.plans.append(request.url) if "/todo/v1/plan" in request.url else None)
-    # Fonts and the like come from elsewhere; the page does without them.
+    # Blocks fonts and the like from other servers. The page works without them.
     opened.route("**/*", lambda route: route.continue_() if webui.url in route.request.url else route.abort())
     opened.goto(webui.url)
     opened.wait_for_selector(f"{TODO}enabled .label-wrap", state="attached", timeout=60_000)
@@ -71,14 +71,14 @@ def live_line(page: Any, text: str) -> None:
 
 
 def switch_on(page: Any) -> None:
-    # Opening the accordion ticks it.
+    # Opening the accordion enables ToDo.
     page.locator(f"{TODO}enabled > .label-wrap").click()
     page.wait_for_selector(f"{TODO}mode", state="visible")
     assert is_on(page)
 
 
 def is_on(page: Any, todo: str = TODO) -> bool:
-    # WebUI 1.6 has none but the hidden checkbox.
+    # WebUI 1.6 only has the hidden checkbox.
     boxes = page.locator(f"{todo}enabled-visible-checkbox, {todo}enabled-checkbox input")
     return boxes.first.is_checked()
 
@@ -99,7 +99,7 @@ def test_live_line_follows_the_page(page: Any, dense: list[str]) -> None:
     asked = len(page.plans)
     assert asked <= 12
     page.wait_for_timeout(3000)
-    assert len(page.plans) == asked, "nothing changed, nothing asked"
+    assert len(page.plans) == asked, "no requests while nothing changes"
     ARTIFACTS.mkdir(exist_ok=True)
     page.locator(f"{TODO}enabled").screenshot(path=ARTIFACTS / "host-accordion.png")
 
@@ -137,7 +137,7 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
 
 
 def measure(page: Any, side: int, ratio: str = "2") -> Any:
-    """Presses the button for a square of so many pixels; returns where the result will stand."""
+    """Starts a measurement at side × side pixels. Returns the element that will show the result."""
     switch_on(page)
     for name in ("width", "height"):
         set_number(page, f"#txt2img_{name}", str(side))
@@ -162,7 +162,7 @@ def test_measure(page: Any, webui: WebUI, dense: list[str]) -> None:
         page.wait_for_timeout(300)
         page.locator(f"{TODO}enabled").screenshot(path=ARTIFACTS / name)
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-    assert webui.txt2img().sha == dense, "the model is as it was"
+    assert webui.txt2img().sha == dense, "the model is unchanged"
 
 
 def test_measure_waits_for_a_running_generation(page: Any, webui: WebUI, dense: list[str]) -> None:
@@ -189,7 +189,7 @@ def test_measuring_can_be_stopped(page: Any, webui: WebUI, dense: list[str]) -> 
 
 
 def wait_for_a_step(webui: WebUI) -> None:
-    """Until the host is in the midst of sampling."""
+    """Waits until the host is sampling."""
     for _ in range(600):
         if webui.get("/sdapi/v1/progress").json()["state"]["job_count"]:
             return

@@ -1,4 +1,7 @@
-"""The neighbours that are tried beside ToDo in a running WebUI, one file for each host that brings some."""
+"""The neighbours that are tested together with ToDo in a running WebUI. Each file holds those of one host.
+
+A neighbour is another extension, or a feature of the host, that changes generation or attention.
+"""
 
 from __future__ import annotations
 
@@ -12,4 +15,4 @@ NEIGHBOURS: list[Neighbour] = [
     for module in sorted(found.name for found in iter_modules(__path__))
     for neighbour in getattr(import_module(f"{__name__}.{module}"), "NEIGHBOURS", [])
 ]
-"""All of them. A host runs those whose script it lists and whose options it has."""
+"""All neighbours. A host runs those for which it has the script and the options."""

@@ -1,4 +1,4 @@
-"""What A1111 itself brings, turned on by requests and options that other hosts may have too."""
+"""Features of A1111, turned on by requests and options that other hosts may have, too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = {"width": 512, "height": 512, "steps": 2}
 
 
 def network(part: str) -> Callable[[WebUI], Payload]:
-    """A prompt that names the host's first LoRA or LyCORIS file with `part` in its name."""
+    """A prompt with the host's first LoRA or LyCORIS file that has `part` in its name."""
 
     def request(webui: WebUI) -> Payload:
         answer = webui.get("/sdapi/v1/loras")
@@ -34,7 +34,7 @@ def hypernetwork(webui: WebUI) -> Payload:
 
 
 def soft_mask() -> Payload:
-    """From nothing at the left edge to a full repaint at the right."""
+    """A mask that increases from nothing at the left edge to full repainting at the right."""
     mask = Image.linear_gradient("L").rotate(90)
     return {
         "mask": encoded(mask),
@@ -45,7 +45,7 @@ def soft_mask() -> Payload:
 
 
 def plot_of_checkpoints(webui: WebUI) -> Payload:
-    """An X/Y/Z plot over the loaded checkpoint and one whose name continues its name."""
+    """An X/Y/Z plot over the loaded checkpoint and another one whose name begins with the loaded one's name."""
     titles = [model["model_name"] for model in webui.get("/sdapi/v1/sd-models").json()]
     loaded = webui.get("/sdapi/v1/options").json()["sd_model_checkpoint"].split(".")[0]
     other = next((title for title in titles if title.startswith(loaded) and title != loaded), None)

@@ -1,4 +1,4 @@
-"""What Forge Classic itself brings."""
+"""Features of Forge Classic."""
 
 from __future__ import annotations
 

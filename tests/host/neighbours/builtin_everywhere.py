@@ -1,4 +1,4 @@
-"""Neighbours that every host has, turned on alike on each."""
+"""Features that every host has and that are turned on in the same way on each."""
 
 from __future__ import annotations
 

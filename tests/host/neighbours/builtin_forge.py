@@ -1,4 +1,4 @@
-"""What Forge itself brings."""
+"""Features of Forge."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FORGE = Host("Forge", lambda webui: webui.is_forge)
 
 
 def stored_as(choice: str) -> Payload:
-    """The weights stored in fewer bits. Forge heeds that option when it loads a model, which it does anew where the
-    memory's share changes."""
+    """Options that store the weights in fewer bits. Forge reads them when it loads a model, and it reloads the model
+    when the memory for inference changes."""
     return {"forge_unet_storage_dtype": choice, "forge_inference_memory": 1000}
 
 

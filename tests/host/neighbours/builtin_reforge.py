@@ -1,4 +1,4 @@
-"""What reForge itself brings."""
+"""Features of reForge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFORGE = Host("reForge", lambda webui: RESCALE in webui.scripts)
 NEIGHBOURS = [
     Neighbour("SAG", "reForge", script=SAG, request=REFORGE.script(SAG, True, 0.75, 2.0)),
     Neighbour("FreeU", "reForge", script=FREEU, request=REFORGE.script(FREEU, True, 1.3, 1.4, 0.9, 0.2)),
-    # Tiles the queries of the finest level, and nothing else: every block that these settings touch.
+    # Only tiles the queries of the finest level, which is every block that these settings touch.
     Neighbour(
         "HyperTile",
         "reForge",
@@ -62,9 +62,9 @@ NEIGHBOURS = [
     ),
     Neighbour("RescaleCFG", "reForge", script=RESCALE, request=REFORGE.script(RESCALE, True, "Normal", 0.7)),
     REFORGE.never_oom(512, 64),
-    # Without ToDo, too, a ControlNet in tiles and SpotDiffusion fail there (tiled_diffusion.py:360 and :612).
+    # ControlNet in tiles and SpotDiffusion are missing: they also fail without ToDo (tiled_diffusion.py:360 and :612).
     REFORGE.tiles("MultiDiffusion", "sorted"),
     REFORGE.tiles("Mixture of Diffusers", "sorted"),
-    # Its UNet does not ask for the modifiers that the preprocessor adds, so that this changes no picture.
+    # Without reference_adain: the UNet ignores the modifiers that this preprocessor adds, so it changes no image.
     *REFORGE.common("ControlNet reference_adain"),
 ]

@@ -1,4 +1,4 @@
-"""The extension sd-webui-controlnet on A1111. Forge brings a ControlNet of its own, under the same script's title."""
+"""The extension sd-webui-controlnet on A1111. Forge has its own ControlNet, whose script has the same title."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY = "sd-webui-controlnet"
 
 
 def units(*units: dict[str, Any], **payload: Any) -> Callable[[WebUI], Payload]:
-    """A request with these ControlNet units. A unit's `model` is a part of the name of a control model."""
+    """A request with these ControlNet units. The `model` of a unit is part of the name of a control model."""
 
     def request(webui: WebUI) -> Payload:
         names = webui.get("/controlnet/model_list").json()["model_list"]
@@ -28,20 +28,20 @@ def units(*units: dict[str, Any], **payload: Any) -> Callable[[WebUI], Payload]:
 
 
 def reference(module: str, fidelity: float = 0.5) -> dict[str, Any]:
-    """A unit with a reference preprocessor. At the weight of 2 it acts in blocks of any number of channels."""
+    """A unit with a reference preprocessor. With weight 2 it acts in blocks of any number of channels."""
     return {"module": module, "weight": 2.0, "threshold_a": fidelity}
 
 
 RESIDUAL = {"module": "none", "model": "tiny-control"}
 
 NEIGHBOURS = [
-    # It covers some of the blocks.
+    # Acts on some of the blocks.
     Neighbour(
         "ControlNet (LLLite)",
         BY,
         script=CONTROLNET,
         request=units({"module": "none", "model": "lllite"}),
-        left_whole="projections replaced by a neighbour",
+        left_whole="projections replaced by another extension",
     ),
     *(
         Neighbour(name, BY, script=CONTROLNET, request=request)

@@ -1,4 +1,4 @@
-"""Extensions of A1111. Each is a repository of its own, which the host must have in its `extensions` folder."""
+"""Extensions of A1111. The host must have their repositories in its `extensions` folder."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DEMOFUSED = (
     *(True, "DemoFusion", False, 32, 8, 4, 2.0, False, 10, 1.0, 1.0, 64, False),
     *(False, 3.0, 1.0, 1.0, True, 0.85, 0.6, 4, False),
 )
-"""Without its random jitter, which no seed repeats."""
+"""Without random jitter, which does not depend on the seed."""
 WITH_TODO = {"ad_only_selected_scripts": True, "ad_script_names": "todo_script"}
-"""ADetailer's options with which its inner picture runs ToDo's script, which it knows by its file's name."""
+"""Options with which ADetailer runs ToDo's script in its own generations. It identifies scripts by file name."""
 LONG = {"width": 640, "height": 256, "steps": 2}
 STAGES = [{"backbone_factor": 1.2, "skip_factor": 0.9}, {"backbone_factor": 1.4, "skip_factor": 0.2}]
 
@@ -43,12 +43,12 @@ def beside(name: str, by: str, script: str, *arguments: Any, **payload: Any) -> 
 
 
 def tiled(method: str) -> Payload:
-    """Tiles of 256² pixels that overlap by 64, two in a batch."""
+    """Tiles of 256² pixels that overlap by 64 pixels, in batches of two."""
     return always_on(TILED, True, method, False, True, 512, 256, 32, 32, 8, 2, **WIDE)
 
 
 def control_in_tiles(method: str) -> Callable[[WebUI], Payload]:
-    """The extension sd-webui-controlnet in such tiles."""
+    """The extension sd-webui-controlnet with the tiles of `tiled`."""
 
     def request(webui: WebUI) -> Payload:
         if CONTROLNET not in webui.scripts:
@@ -60,20 +60,20 @@ def control_in_tiles(method: str) -> Callable[[WebUI], Payload]:
 
 
 def inverted(method: str, steps_back: int = 4) -> Payload:
-    """img2img in tiles that starts from the noise from which the picture would come about."""
+    """img2img in tiles with noise inversion: it starts from noise that would lead to the input image."""
     arguments = (True, method, False, True, 512, 256, 16, 16, 8, 2, "None", 1.0, True, steps_back, 1.0, 0.5, 16)
     return always_on(TILED, *arguments, steps=4)
 
 
 def regional(name: str, tab: str, calculation: str, prompt: str, **payload: Any) -> Neighbour:
-    """Prompts of two regions: columns, or where the attention of a word is."""
+    """Prompts for two regions: columns, or the area to which a word attends."""
     tabs = (tab, "Columns", "Mask", "Prompt", "1,1", "0.2", False, False, False)
     arguments = (True, False, *tabs, calculation, False, "0", "0", "0.5", "", "0", "0", False)
     return beside(name, "sd-webui-regional-prompter", REGIONAL, *arguments, prompt=prompt, **payload)
 
 
 def incantation(name: str, **active: tuple[Any, ...]) -> Neighbour:
-    """One of the extension's methods. All of them share one list of arguments."""
+    """One of the extension's methods. They all share one list of arguments."""
     methods = {
         "seg": (False, 11.0, 0, 150),
         "scfg": (False, 1.0, 0.8, 3.0, 0.0, 0, 150, 4),
@@ -85,7 +85,7 @@ def incantation(name: str, **active: tuple[Any, ...]) -> Neighbour:
 
 
 def deepcache(name: str, request: Payload, **options: Any) -> Neighbour:
-    """Every second step computes the UNet whole; between them the deep blocks' results are used again."""
+    """Every second step computes the whole UNet. The other steps reuse the results of the deep blocks."""
     common = {"deepcache_enable_pass": "both passes", "deepcache_full_run_step_rate": 2}
     return Neighbour(
         name,
@@ -97,17 +97,17 @@ def deepcache(name: str, request: Payload, **options: Any) -> Neighbour:
 
 
 def detailed(webui: WebUI) -> Payload:
-    """A second picture is made of the largest thing that the host's first detector sees, be it with no confidence."""
+    """A generation for the largest object that the host's first detector finds, however low its confidence."""
     names = webui.get("/adetailer/v1/ad_model").json()["ad_model"]
     detector = {"ad_model": named(names, "yolo", "detector"), "ad_confidence": 0.0001, "ad_mask_k": 1}
     return always_on(ADETAILER, True, False, {**detector, "ad_denoising_strength": 0.6})
 
 
 def animated(part: str, frames: int = 4) -> Callable[[WebUI], Payload]:
-    """Frames that the motion module sees four at a time."""
+    """An animation. The motion module sees four frames at a time."""
 
     def request(webui: WebUI) -> Payload:
-        # The API does not name the motion modules; the page's dropdown does.
+        # The API does not list the motion modules, but the dropdown on the page does.
         fields = (component["props"] for component in webui.get("/config").json()["components"])
         names: list[str] = next((it["choices"] for it in fields if it.get("label") == "Motion module"), [])
         animation = {"model": named(names, part, "motion module"), "enable": True, "format": ["PNG"]}
@@ -117,7 +117,7 @@ def animated(part: str, frames: int = 4) -> Callable[[WebUI], Payload]:
 
 
 def lycoris(part: str) -> Callable[[WebUI], Payload]:
-    """A prompt that names a network of the extension that loaded LyCORIS before WebUI did so itself."""
+    """A prompt with a network for the extension that loaded LyCORIS before the WebUI could."""
 
     def request(webui: WebUI) -> Payload:
         answer = webui.get("/sdapi/v1/lycos")
@@ -187,7 +187,7 @@ NEIGHBOURS = [
             "AnimateDiff (more frames than it sees at a time)": animated("v3", frames=6),
         }.items()
     ),
-    # WebUI's own Lora keeps its notes on a layer under the same names, and takes the network off again.
+    # The WebUI's own Lora uses the same attribute names on layers, and removes the network again.
     Neighbour("LyCORIS LoHa", "a1111-sd-webui-lycoris", request=lycoris("loha"), outcome=DENSE),
     Neighbour("ADetailer", "adetailer", script=ADETAILER, request=on_a1111(detailed), options=WITH_TODO),
 ]

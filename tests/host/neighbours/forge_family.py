@@ -1,4 +1,4 @@
-"""What the hosts of the Forge family have in common: how a request turns on their built-in scripts."""
+"""Requests that turn on the built-in scripts of the Forge family, as far as its hosts agree."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WIDE = {"width": 512, "height": 256, "steps": 2}
 
 @dataclass(frozen=True)
 class Host:
-    """One of them. Scripts of equal titles have other arguments on another host, so that a request is for one alone."""
+    """A host of the family. A script may have other arguments on other hosts, so each request is for one host only."""
 
     name: str
     is_it: Callable[[WebUI], bool]
 
     def only(self, payload: Payload | Callable[[WebUI], Payload]) -> Callable[[WebUI], Payload]:
-        """The payload, for this host alone."""
+        """The payload, for this host only."""
         return only_on(self.name, self.is_it, payload)
 
     def script(self, title: str, *arguments: Any, **payload: Any) -> Callable[[WebUI], Payload]:
@@ -36,7 +36,7 @@ class Host:
         return self.only(always_on(title, *arguments, **payload))
 
     def common(self, *without: str) -> list[Neighbour]:
-        """Neighbours that the hosts share, arguments and all, but for those named."""
+        """The neighbours that all hosts have with the same arguments, except those in `without`."""
         return [neighbour for neighbour in self._common() if neighbour.name not in without]
 
     def _common(self) -> list[Neighbour]:
@@ -83,16 +83,16 @@ class Host:
         ]
 
     def tiles(self, method: str, *more: Any) -> Neighbour:
-        """A method of diffusion in tiles."""
+        """A method of tiled diffusion."""
         return Neighbour(method, self.name, script=TILES, request=self.only(tiles(method, *more)))
 
     def control_in_tiles(self, method: str, *more: Any) -> Neighbour:
-        """A ControlNet in such tiles."""
+        """A ControlNet with tiled diffusion."""
         request = self.only(control("tiny-control", **tiles(method, *more)))
         return Neighbour(f"ControlNet in tiles ({method})", self.name, script=TILES, request=request)
 
     def never_oom(self, *more: Any) -> Neighbour:
-        """Offloading, which changes no picture."""
+        """Offloading, which does not change the image."""
         request = self.script(NEVER_OOM, True, False, *more)
         return Neighbour("Never OOM", self.name, script=NEVER_OOM, request=request, outcome=DENSE)
 
@@ -104,18 +104,18 @@ def always_on(title: str, *arguments: Any, **payload: Any) -> dict[str, Any]:
 
 
 def tiles(method: str, *more: Any) -> dict[str, Any]:
-    """A picture of two tiles and their overlap."""
+    """An image of two tiles and their overlap."""
     return always_on(TILES, True, method, 256, 256, 64, 2, *more, **WIDE)
 
 
 def reference(module: str, **payload: Any) -> Payload:
-    """ControlNet with a reference preprocessor. At the weight of 2 it acts in blocks of any number of channels."""
+    """ControlNet with a reference preprocessor. With weight 2 it acts in blocks of any number of channels."""
     unit = {"module": module, "image": drawing(), "weight": 2.0, "threshold_a": 0.5, "save_detected_map": False}
     return always_on(CONTROLNET, unit, **payload)
 
 
 def control(*models: str, **payload: Any) -> Callable[[WebUI], Payload]:
-    """ControlNet with one unit for each part of a control model's name."""
+    """ControlNet with a unit for each of `models`, which are parts of the names of control models."""
 
     def request(webui: WebUI) -> Payload:
         names = webui.get("/controlnet/model_list").json()["model_list"]

@@ -1,4 +1,4 @@
-"""What stands in the table of neighbours: how a request turns one on, and what must come of it beside ToDo."""
+"""A neighbour: how a request turns it on, and the expected outcome together with ToDo."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from tests.host.webui import WebUI
 
 TOGETHER = "together"
-"""Both act: the picture is the neighbour's, made with downsampled keys and values."""
+"""Both act: the image is the neighbour's, with downsampled keys and values."""
 ASIDE = "aside"
-"""ToDo leaves every block to the neighbour, says so, and the picture is the neighbour's alone."""
+"""ToDo leaves every block to the neighbour and says so. The image is the same as without ToDo."""
 DENSE = "no change"
-"""The neighbour changes no picture by itself (a memory mode, an exact optimisation); ToDo acts as without it."""
+"""The neighbour does not change the image (a memory mode, an exact optimisation). ToDo acts as without it."""
 
 Payload = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ Payload = Mapping[str, Any]
 def only_on(
     host: str, is_it: Callable[[WebUI], bool], payload: Payload | Callable[[WebUI], Payload]
 ) -> Callable[[WebUI], Payload]:
-    """The payload, for one host alone: others have scripts and options of equal names that are not the same."""
+    """The payload, for one host only. Other hosts have different scripts and options under the same names."""
 
     def request(webui: WebUI) -> Payload:
         if not is_it(webui):
@@ -34,12 +34,12 @@ def only_on(
 
 
 def on_a1111(payload: Payload | Callable[[WebUI], Payload]) -> Callable[[WebUI], Payload]:
-    """The payload, for A1111 alone."""
+    """The payload, for A1111 only."""
     return only_on("A1111", lambda webui: webui.is_a1111, payload)
 
 
 def named(names: Iterable[str], part: str, what: str) -> str:
-    """The first of a host's files with `part` in its name; without one the test is skipped."""
+    """The first of a host's files that has `part` in its name. Skips the test if there is none."""
     found = next((name for name in names if part in name.lower()), None)
     if found is None:
         pytest.skip(f"this WebUI has no {what} with {part!r} in its name")
@@ -48,17 +48,18 @@ def named(names: Iterable[str], part: str, what: str) -> str:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One way in which a neighbour is turned on.
+    """A configuration of another extension, or of a feature of the host.
 
-    name: the neighbour, as the matrix of docs/compatibility.md calls it.
-    by: which code of it: an extension's repository, or 'built in' with the host's name.
-    script: title of the script that the host must list, in lower case; '' where it needs none.
-    request: what it adds to a request's payload; or a function of the host that returns that, and skips the test if
-        the host lacks something (a model file, say).
-    options: the host's options while it runs.
-    from_image: an img2img request from the tests' own picture, not txt2img.
-    outcome: TOGETHER, ASIDE or DENSE.
-    left_whole: what the log must say of the blocks that are left to the neighbour; '' where none are.
+    Attributes:
+        name: the name in docs/compatibility.md.
+        by: where it comes from: the repository of an extension, 'built in' or the name of a host.
+        script: title of the script that the host must have, in lower case; '' if it needs none.
+        request: what to add to the payload of a request. May be a function of the host that returns this, and skips the
+            test if the host lacks something, such as a model file.
+        options: options of the host for the duration of the test.
+        from_image: whether to use img2img instead of txt2img.
+        outcome: TOGETHER, ASIDE or DENSE.
+        left_whole: what the log must say about blocks that are left whole; '' if there are none.
     """
 
     name: str

@@ -1,9 +1,10 @@
-"""ToDo's arithmetic written a second time, by other means: `forward` replaced on the projections, keys and values cut
-by a slice. It serves the tests as what a picture with ToDo must be equal to, whatever runs beside it.
+"""A second implementation of ToDo by other means: it replaces `forward` on the projections and slices their inputs.
 
-    POST /todo-probe/reference?factor=2   the finest self-attention of the UNet, and of any ControlNet, computes keys
-                                          and values from every second row and column; with deep=true that outside the
-                                          middle block, too; factor 1 ends that
+Tests require that an image with ToDo equals one with this reference, whatever other extensions are active.
+
+    POST /todo-probe/reference?factor=2   the finest self-attention of the UNet and of all ControlNets computes keys and
+                                          values from every second row and column; with deep=true, so do all other
+                                          levels outside the middle block; factor 1 turns it off
 """
 
 import gc
@@ -18,14 +19,16 @@ def networks():
     model = shared.sd_model
     owner = getattr(model, "forge_objects", None)
     yield (owner.unet.model if owner else model.model).diffusion_model
-    for thing in gc.get_objects():
-        if type(thing).__name__ == "ControlNet" and isinstance(thing, torch.nn.Module):
-            yield thing
+    for candidate in gc.get_objects():
+        if type(candidate).__name__ == "ControlNet" and isinstance(candidate, torch.nn.Module):
+            yield candidate
 
 
 def reached(network, deep):
-    """The transformers, outside the middle block, whose self-attention has the fewest channels, with those attentions;
-    all of them if `deep`."""
+    """The self-attention modules outside the middle block, with their transformers.
+
+    If not `deep`, only those with the fewest channels, which are at the finest level.
+    """
     found = []
     for name, module in network.named_modules():
         for block in getattr(module, "transformer_blocks", []):
@@ -36,13 +39,12 @@ def reached(network, deep):
 
 
 def adds_to_each_token(attention):
-    """Whether ControlNet-LLLite is on its projections, as the extension for A1111 puts it there: it has something for
-    each token of the whole grid."""
+    """Whether the extension for A1111 has applied ControlNet-LLLite to the projections. It needs every token."""
     return any(getattr(projection, "lllite_list", None) for projection in (attention.to_k, attention.to_v))
 
 
 class Slicer:
-    """One attention's projections under the reference."""
+    """The reference on the projections of one attention module."""
 
     def __init__(self, transformer, attention, factor):
         self.factor = factor
@@ -68,9 +70,9 @@ class Slicer:
             else:
                 module.forward = had
 
-    def around_transformer(self, inner, image, *args, **kwargs):
-        self.size = image.shape[2:]
-        return inner(image, *args, **kwargs)
+    def around_transformer(self, inner, features, *args, **kwargs):
+        self.size = features.shape[2:]
+        return inner(features, *args, **kwargs)
 
     def around_query(self, inner, tokens):
         self.batch, self.cut = len(tokens), False

@@ -1,5 +1,7 @@
-"""A UNet of another engine for A1111, as a TensorRT engine is one: the option 'SD Unet' names it 'ToDo probe'. It
-computes what the model's own UNet does, in modules that nobody else knows."""
+"""A UNet of another engine for A1111, like TensorRT. It appears as 'ToDo probe' in the option 'SD Unet'.
+
+It computes the same as the model's own UNet, but with modules that extensions cannot find.
+"""
 
 from copy import deepcopy
 
@@ -14,14 +16,14 @@ except ImportError:  # the Forge family has no such option
 def engine():
     class Engine(sd_unet.SdUnet):
         def activate(self):
-            # In a list, so that it is no module of this one.
+            # In a list, so that it does not become a submodule of this module.
             self.copy = [deepcopy(shared.sd_model.model.diffusion_model)]
             for module in self.copy[0].modules():
                 module._forward_pre_hooks.clear()
                 module._forward_hooks.clear()
 
         def forward(self, x, timesteps, context, *args, **kwargs):
-            # The copy's class asks the host for an engine, too.
+            # Turned off meanwhile, because the copy would call the engine, too.
             sd_unet.current_unet = None
             try:
                 return self.copy[0](x, timesteps, context, *args, **kwargs)

@@ -1,16 +1,16 @@
-"""A test-only extension for a running WebUI: what the UNet's self-attention really saw, and what is left on it.
+"""A test extension for a running WebUI. It records the keys in self-attention, and finds hooks that are left.
 
-Link or copy the folder `probe` into the host's `extensions` folder, beside ToDo's. It has routes that change how
-the next generation runs, so it does not belong in a host that others use.
+Link or copy the folder `probe` into the host's `extensions` folder, next to ToDo. Some of its routes change the next
+generation, so do not install it in a host that others use.
 
-    GET  /todo-probe/calls   the UNet calls since the last question: latent size, batch, and for each number of
-                             queries the numbers of keys that self-attention got
-    GET  /todo-probe/left    modules of any loaded UNet or ControlNet that carry a hook of ToDo's, or its patch
-    POST /todo-probe/fail    the UNet call ?at=N of the next generation raises
-    POST /todo-probe/inner   the next generation runs another in its middle, as face detailers do
-    GET  /todo-probe/log     ToDo's log lines since the last question
-    GET  /todo-probe/about   versions of what runs here
-    GET  /todo-probe/optimisation   A1111's attention optimisation: how many it offers, and the one applied
+    GET  /todo-probe/calls   the UNet calls since the last request: latent size, batch, and for each number of queries
+                             the numbers of keys in self-attention
+    GET  /todo-probe/left    modules of any loaded UNet or ControlNet that have a hook or the patch of ToDo
+    POST /todo-probe/fail    makes the UNet call ?at=N of the next generation raise an error
+    POST /todo-probe/inner   makes the next generation run another one in its middle, like face detailers
+    GET  /todo-probe/log     ToDo's log lines since the last request
+    GET  /todo-probe/about   versions of Python, torch and gradio, and the family of the host
+    GET  /todo-probe/optimisation   A1111's attention optimisations: the number offered, and the one applied
 """
 
 import gc
@@ -32,7 +32,7 @@ def unet():
 
 
 class Probe:
-    """Records every UNet call on any model, from arming to disarming."""
+    """Records the UNet calls of all models while it is attached."""
 
     def __init__(self):
         self.calls = []
@@ -62,7 +62,7 @@ class Probe:
         self.calls.append({"latent": list(x.shape[-2:]), "batch": x.shape[0], "keys": {}})
         if self.fail_at is not None and len(self.calls) == self.fail_at:
             self.fail_at = None
-            raise RuntimeError("the probe was told to fail here")
+            raise RuntimeError("the probe fails here as requested")
 
     def on_queries(self, module, args, output):
         self.queries = output.shape[1]
@@ -90,7 +90,7 @@ class Script(scripts.Script):
         if not probe.inner:
             return
         probe.inner = False
-        # A face detailer's order: the outer generation is closed on a copy, and opened on one afterwards.
+        # Like a face detailer: ends the outer generation with a copy of `p`, and restarts it with another copy later.
         p.scripts.postprocess(copy(p), processing.Processed(p, [], p.seed, ""))
         inner = processing.StableDiffusionProcessingImg2Img(
             init_images=[pp.image],
@@ -104,7 +104,7 @@ class Script(scripts.Script):
             do_not_save_samples=True,
             do_not_save_grid=True,
         )
-        # An empty runner, not None, which reForge does not take.
+        # An empty runner, because reForge does not accept None.
         inner.scripts, inner.script_args = scripts.ScriptRunner(), []
         pp.image = processing.process_images(inner).images[0]
         p.scripts.process(copy(p))
@@ -117,7 +117,7 @@ def calls():
 
 
 def left():
-    gc.collect()  # a failed generation's objects may hang together in a circle
+    gc.collect()  # the objects of a failed generation may form reference cycles
     loaded = getattr(sd_models.model_data, "loaded_sd_models", [])
     modules = [unet()] + [model.model.diffusion_model for model in loaded if hasattr(model, "model")]
     modules += [it for it in gc.get_objects() if type(it).__name__ == "ControlNet" and isinstance(it, torch.nn.Module)]
@@ -151,8 +151,8 @@ lines = Lines()
 
 
 def log():
-    said, lines.lines = lines.lines, []
-    return said
+    logged, lines.lines = lines.lines, []
+    return logged
 
 
 def about():
