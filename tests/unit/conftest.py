@@ -44,3 +44,9 @@ def diffusers_unet(_shared_diffusers):
     _shared_diffusers.set_attn_processor(AttnProcessor2_0())
     yield _shared_diffusers
     small_models.assert_no_hooks(_shared_diffusers)
+
+
+@pytest.fixture(scope="module")
+def level():
+    """A UNet reduced to one spatial transformer. Each file of tests has its own."""
+    return small_models.one_level()

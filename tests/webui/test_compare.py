@@ -13,7 +13,7 @@ import torch
 
 from tests.unit.small_models import hook_counts
 
-from .test_lifecycle import at_each_step, crash_at
+from .generations import at_each_step, crash_at
 
 FACTOR_2 = {"factor": 2}
 COMPARE = {**FACTOR_2, "compare": True}

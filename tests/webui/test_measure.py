@@ -15,7 +15,7 @@ import torch
 from tests.standin import models
 from tests.unit.small_models import hook_counts
 
-from .test_lifecycle import at_each_step
+from .generations import at_each_step
 
 SIZE = {"width": 128, "height": 96}
 MANUAL = {"mode": "manual", "factor": 2.0}

@@ -1,0 +1,203 @@
+"""Applying and removing the patch, and its report."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from comparing import close, differs, reference_unet
+from plain_attention import attend
+from small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, hook_counts, inputs, level_inputs, run
+from small_models import ldm_unet as make_ldm_unet
+
+import todo
+from todo import Settings, apply_patch, patched, remove_patch
+
+FIXED = Settings(factor=2, phase="fixed")
+
+
+def test_removal(ldm_unet):
+    given = inputs(16, 24)
+    before, attributes = run(ldm_unet, given), set(vars(ldm_unet))
+    patch = apply_patch(ldm_unet, Settings(factor=2, deep_factor=2, max_downsample=8))
+    assert hook_counts(ldm_unet)
+    differs(run(ldm_unet, given), before)
+    assert remove_patch(ldm_unet) is True
+    assert torch.equal(run(ldm_unet, given), before)
+    assert_no_hooks(ldm_unet)
+    assert set(vars(ldm_unet)) == attributes
+    assert remove_patch(ldm_unet) is False
+    patch.remove()
+    assert torch.equal(run(ldm_unet, given), before)
+
+
+def test_removal_by_the_patch(ldm_unet):
+    patch = apply_patch(ldm_unet, FIXED)
+    patch.remove()
+    assert_no_hooks(ldm_unet)
+    assert remove_patch(ldm_unet) is False
+
+
+def test_weights_and_their_names_stay(ldm_unet):
+    before = {name: tensor.clone() for name, tensor in ldm_unet.state_dict().items()}
+    with patched(ldm_unet, FIXED):
+        run(ldm_unet, inputs(16, 24))
+        after = ldm_unet.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_other_hooks_stay(ldm_unet):
+    called = []
+    attention = ldm_unet.input_blocks[1][1].transformer_blocks[0].attn1
+    handle = attention.to_k.register_forward_pre_hook(lambda _, args: called.append(args[0].shape[1]))
+    with patched(ldm_unet, FIXED):
+        run(ldm_unet, inputs(16, 24))
+    run(ldm_unet, inputs(16, 24))
+    handle.remove()
+    assert called == [384, 384]
+
+
+@pytest.mark.parametrize("wrap", [lambda unet: unet, WebUIModel])
+def test_applying_twice_replaces(ldm_unet, wrap):
+    given = inputs(16, 24)
+    before = run(ldm_unet, given)
+    model = wrap(ldm_unet)
+    first = apply_patch(model, Settings(factor=4, phase="fixed"))
+    counts = hook_counts(ldm_unet)
+    second = apply_patch(ldm_unet, FIXED)
+    assert hook_counts(ldm_unet) == counts
+    first.remove()
+    assert hook_counts(ldm_unet) == counts
+    close(run(ldm_unet, given), run(_plain(ldm_unet), given))
+    assert second.report()[0].calls == 1
+    assert first.report()[0].calls == 0
+    assert remove_patch(model) is True
+    assert remove_patch(model) is False
+    assert torch.equal(run(ldm_unet, given), before)
+
+
+def _plain(unet):
+    remove_patch(copied := copy.deepcopy(unet))
+    assert_no_hooks(copied)
+    return reference_unet(copied, (16, 24), {1: 2})
+
+
+def test_patched_removes_on_an_exception(ldm_unet):
+    with pytest.raises(InterruptedError), patched(ldm_unet, FIXED):
+        raise InterruptedError
+    assert_no_hooks(ldm_unet)
+
+
+def test_patched_leaves_a_later_patch(ldm_unet):
+    with patched(ldm_unet, FIXED):
+        later = apply_patch(ldm_unet, Settings(factor=4))
+    assert todo.remove_patch(ldm_unet) is True
+    later.remove()
+
+
+def test_an_interrupted_call_does_not_disturb_the_next(level):
+    given = level_inputs(13, 9)
+    with patched(level, FIXED) as patch:
+        expected = run(level, given)
+        fail = level.attention.to_v.register_forward_pre_hook(_interrupt)
+        with pytest.raises(InterruptedError):
+            run(level, given)
+        fail.remove()
+        assert torch.equal(run(level, given), expected)
+        assert patch.report()[0].calls == 3
+
+
+def _interrupt(module, args):
+    raise InterruptedError
+
+
+def test_gradients_flow_through(level):
+    model = copy.deepcopy(level).requires_grad_()
+    with patched(model, FIXED):
+        with torch.inference_mode():
+            model(*level_inputs(13, 9))
+        model(*level_inputs(13, 9)).sum().backward()
+    for projection in (model.attention.to_q, model.attention.to_k, model.attention.to_v):
+        assert projection.weight.grad.abs().sum() > 0
+
+
+def test_gradient_checkpointing():
+    given = inputs(8, 16)
+    unet = make_ldm_unet(use_checkpoint=True, num_res_blocks=1)
+    plain = make_ldm_unet(num_res_blocks=1)
+    plain.load_state_dict(unet.state_dict())
+    with patched(unet, FIXED), patched(plain, FIXED):
+        close(run(unet, given), run(plain, given))
+
+
+def test_report_before_any_call(ldm_unet):
+    with patched(ldm_unet, Settings(factor=2)) as patch:
+        rows = patch.report()
+    assert len(rows) == 5
+    assert {(row.level, row.grid, row.calls, row.downsampled) for row in rows} == {(1, None, 0, 0)}
+
+
+def test_report_counts_tokens_calls_and_reasons(ldm_unet):
+    with patched(ldm_unet, Settings(factor=2, deep_factor=3, max_downsample=2, end=0.5)) as patch:
+        for step in range(4):
+            patch.at(step, 4)
+            run(ldm_unet, inputs(16, 24))
+        rows = {row.name: row for row in patch.report()}
+    for resolution, tokens, kept in ((1, 384, 96), (2, 96, 3 * 4)):
+        for path in SD1_BLOCKS[resolution]:
+            row = rows.pop(f"{path}.transformer_blocks.0")
+            assert (row.level, row.grid) == (resolution, (16 // resolution, 24 // resolution))
+            assert (row.tokens, row.kept, row.calls, row.downsampled) == (tokens, kept, 4, 2)
+            assert list(row.skips.values()) == [2]
+    assert rows == {}
+
+
+def test_report_separates_grid_sizes(ldm_unet):
+    with patched(ldm_unet, FIXED) as patch:
+        run(ldm_unet, inputs(16, 24))
+        run(ldm_unet, inputs(8, 8))
+        run(ldm_unet, inputs(8, 8))
+        rows = [row for row in patch.report() if row.name.startswith("input_blocks.1.")]
+    assert [(row.grid, row.tokens, row.kept, row.calls) for row in rows] == [
+        ((16, 24), 384, 96, 1),
+        ((8, 8), 64, 16, 2),
+    ]
+
+
+def test_report_of_a_taper_has_the_smallest_number(level):
+    with patched(level, Settings(factor=4, taper=True)) as patch:
+        for step in range(5):
+            patch.at(step, 4)
+            run(level, level_inputs(16, 24))
+        (row,) = patch.report()
+    assert (row.kept, row.calls, row.downsampled) == (4 * 6, 5, 4)
+
+
+def test_bypassed_projections_are_counted(level):
+    given = level_inputs(13, 9)
+    attention = level.attention
+    with patched(level, FIXED) as patch:
+        run(level, given)
+        attention.forward = lambda x, **_: attend(attention, x, x)
+        try:
+            run(level, given)
+            run(level, given)
+        finally:
+            del attention.forward
+        rows = patch.report()
+    assert sum(row.calls for row in rows) == 3
+    assert sum(row.downsampled for row in rows) == 1
+    assert sum(count for row in rows for reason, count in row.skips.items() if "bypass" in reason) == 2
+
+
+def test_projections_bypassed_in_every_call_are_counted(level):
+    attention = level.attention
+    with patched(level, FIXED) as patch:
+        attention.forward = lambda x, **_: attend(attention, x, x)
+        run(level, level_inputs(13, 9))
+        del attention.forward
+        (row,) = patch.report()
+    assert (row.calls, row.downsampled) == (1, 0)
+    assert "bypass" in next(iter(row.skips))

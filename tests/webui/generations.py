@@ -1,0 +1,41 @@
+"""Helpers for tests that run generations on the small model, and the numbers of keys to expect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.standin import models
+
+from .conftest import keys_seen
+
+FACTOR_2 = {"factor": 2}
+SIZE = 16 * 16  # tokens of the finest level at 128 × 128 pixels
+KEPT = SIZE // 4
+CALLS = 4 * 3  # steps times self-attention blocks of the finest level
+HIRES, HIRES_KEPT = 4 * SIZE, SIZE  # at twice the size
+FIRST = 4  # steps of the first pass
+SECOND = 3  # steps of the hires pass: int(0.7 · 4) + 1
+
+
+def at_each_step(host, watch):
+    """Calls `watch` with the denoiser before each denoiser call, after our own callbacks."""
+    host.script_callbacks.on_cfg_denoiser(lambda params: watch(params.denoiser))
+
+
+def crash_at(host, monkeypatch, call):
+    """Makes the model fail in one of its calls."""
+    calls = []
+
+    def failing(x, sigma, text):
+        calls.append(1)
+        if len(calls) == call:
+            raise RuntimeError("out of memory")
+        return models.LoadedModel.apply_model(host.model, x, sigma, text)
+
+    monkeypatch.setattr(host.model, "apply_model", failing)
+
+
+def keys(host, *args: Any, **fields: Any) -> list[int]:
+    with keys_seen(host.unet) as seen:
+        host.generate(*args, **fields)
+    return seen
