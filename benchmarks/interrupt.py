@@ -60,11 +60,13 @@ def _signals_watched() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(-1)
+        sender.close()
 
 
 def _end(receiver: socket.socket) -> None:
-    while receiver.recv(1)[0] not in (signal.SIGINT, signal.SIGTERM):
-        pass
-    time.sleep(_PATIENCE)
-    kept.say()
-    os._exit(STATUS)
+    """Ends the process some time after a signal; returns when the command has ended without one."""
+    for received in iter(lambda: receiver.recv(1), b""):
+        if received[0] in (signal.SIGINT, signal.SIGTERM):
+            time.sleep(_PATIENCE)
+            kept.say()
+            os._exit(STATUS)

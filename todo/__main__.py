@@ -41,7 +41,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _plan_text(prediction: Plan) -> str:
     lines = [prediction.summary(), "", "level  grid (w×h)   tokens     kept  factor  blocks"]
     lines += [_level_text(level) for level in prediction.levels]
-    lines += ["", "work, 10⁹ multiply-accumulates     dense      ToDo"]
+    lines += ["", "multiply-accumulates, billions     dense      ToDo"]
     lines += [_work_text("self-attention", prediction.attention), _work_text("UNet", prediction.unet)]
     return "\n".join(lines)
 

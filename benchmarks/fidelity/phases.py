@@ -19,7 +19,7 @@ from todo.schedule import Moment
 Order = tuple[tuple[int, int], ...]
 
 Offsets = Callable[[int, int, int, int], tuple[Tensor, Tensor]]
-"""Each cell's offset of the kept token, as `todo.downsample.moved` gives it."""
+"""Each cell's offset of the kept token, as `todo.downsample.offsets` gives it."""
 
 
 def raster(cell: int) -> Order:
@@ -90,7 +90,7 @@ def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
 @contextmanager
 def patched_with_offsets(unet: nn.Module, settings: Settings, offsets: Offsets) -> Iterator[Patch]:
     """`todo.patched` with other offsets between cells."""
-    with _replaced("moved", offsets), patched(unet, settings) as patch:
+    with _replaced("offsets", offsets), patched(unet, settings) as patch:
         yield patch
 
 

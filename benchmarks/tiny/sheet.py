@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.image import imsave
 
-from benchmarks import interrupt
+from benchmarks import interrupt, output
 from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, load
 from benchmarks.tiny.photographs import PROMPTS
 from benchmarks.tiny.sampler import Request, decode, sample
@@ -20,6 +20,7 @@ _COLUMNS = 2
 
 
 def main() -> int:
+    output.check(SHEET)
     imsave(SHEET, make(load()), pil_kwargs={"quality": 85})
     print(SHEET)
     return 0

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
+from benchmarks import interrupt, output
 from benchmarks.fidelity import plot as fidelity_plot
 from benchmarks.speed import plot as speed_plot
 from docs.generate import compatibility, fidelity, parts, speed
 from docs.generate.matrix.document import generate
 
 
-def main() -> None:
+def main() -> int:
+    interrupt.kept.text = "documents that were written are whole; run it again for the others"
     parts.write_all()
-    compatibility.DOCUMENT.write_text(generate(), encoding="utf8")
+    output.write_text(generate(), compatibility.DOCUMENT)
     speed_plot.save(speed.published(), speed.RESULTS / "sd1-cpu.png")
     fidelity_plot.save(fidelity.published(), speed.RESULTS / "fidelity.png")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(interrupt.run(main))

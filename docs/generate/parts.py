@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.output import markdown
+from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
 from docs.generate import fidelity, gains, knobs, speed
 
@@ -26,7 +26,7 @@ def write_all() -> None:
     """Makes every part anew in its document."""
     for (document, name), make in PARTS.items():
         before, _, after = _split(document.read_text(encoding="utf8"), name)
-        document.write_text(before + make() + after, encoding="utf8")
+        output.write_text(before + make() + after, document)
 
 
 def _split(text: str, name: str) -> tuple[str, str, str]:
@@ -45,7 +45,7 @@ def api_example(url: str) -> str:
 def photograph_table() -> str:
     """What the tiny model was trained on."""
     rows = [[f"`{each.name}`", each.prompt, each.licence] for each in PHOTOGRAPHS]
-    return markdown(["scikit-image's name", "prompt", "licence, as scikit-image notes it"], rows)
+    return output.markdown(["scikit-image's name", "prompt", "licence, as scikit-image notes it"], rows)
 
 
 PARTS = {

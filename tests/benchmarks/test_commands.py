@@ -222,6 +222,7 @@ def test_tables_fit_the_terminal(tmp_path, columns):
     running = start(*FIDELITY, "--seeds", "2", "--output", str(tmp_path), COLUMNS=columns, NO_COLOR="1")
     said, progress = running.communicate(timeout=120)
     assert running.returncode == 0
+    assert "Traceback" not in progress
     table = said.split("keys count\n")[1].split("\n\n/")[0]
     assert max(map(len, table.splitlines())) <= int(columns)
     assert ("────" in table) == (columns == "200")

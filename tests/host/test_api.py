@@ -49,7 +49,7 @@ BAD_PAYLOADS: list[tuple[list[Any], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "field"), BAD_PAYLOADS)
-def test_bad_payload_makes_the_picture_dense(webui: WebUI, dense: list[str], arguments: list[Any], field: str) -> None:
+def test_bad_payload_makes_the_image_dense(webui: WebUI, dense: list[str], arguments: list[Any], field: str) -> None:
     result = webui.txt2img(arguments)
     assert result.sha == dense
     assert "ToDo error" in result.infotext
@@ -98,7 +98,7 @@ def test_infotext_without_todo_leaves_it_off(webui: WebUI, dense: list[str]) -> 
 
 
 @pytest.mark.usefixtures("reads_infotext")
-def test_infotext_with_a_wrong_value_still_makes_a_picture(webui: WebUI) -> None:
+def test_infotext_with_a_wrong_value_still_makes_an_image(webui: WebUI) -> None:
     infotext = webui.txt2img([{"grid": 16}]).infotext.replace("ToDo grid: 16", "ToDo grid: many")
     assert "many" in infotext
     assert webui.txt2img(infotext=infotext, styles=[]).images

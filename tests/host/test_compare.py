@@ -105,7 +105,7 @@ def test_interrupted_in_either_half(webui: WebUI, half: int) -> None:
         assert result.sha == webui.txt2img([MANUAL], steps=steps).sha
 
 
-def test_a_dense_half_that_fails_leaves_the_picture(webui: WebUI) -> None:
+def test_a_dense_half_that_fails_leaves_the_image(webui: WebUI) -> None:
     alone = webui.txt2img([MANUAL])
     made(webui)
     webui.http.post("/todo-probe/fail", params={"at": 6})

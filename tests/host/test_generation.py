@@ -30,7 +30,7 @@ def test_off_writes_nothing(webui: WebUI) -> None:
     assert "ToDo" not in webui.txt2img([{"enabled": False, "factor": 4}]).infotext
 
 
-def test_on_changes_the_picture_and_the_tokens(webui: WebUI, dense: list[str]) -> None:
+def test_on_changes_the_image_and_the_tokens(webui: WebUI, dense: list[str]) -> None:
     result = webui.txt2img([MANUAL])
     calls = made(webui)
     assert result.sha != dense
@@ -93,7 +93,7 @@ def test_second_order_samplers_stop_at_half(webui: WebUI, sampler: str) -> None:
     assert on == [True] * 4 + [False] * (len(on) - 4)
 
 
-def test_ratios_beyond_a_small_picture(webui: WebUI) -> None:
+def test_ratios_beyond_a_small_image(webui: WebUI) -> None:
     everywhere = {"mode": "manual", "factor": 5, "deep_factor": 5, "max_downsample": 8}
     for side in (64, 72, 200):
         webui.txt2img([everywhere], width=side, height=64)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from plain_attention import replace_attention
-from small_models import SD1_BLOCKS, run
+
+from tests.unit.plain_attention import replace_attention
+from tests.unit.small_models import SD1_BLOCKS, run
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:

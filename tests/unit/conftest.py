@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+from tests.unit import small_models
 
-import small_models  # noqa: E402  # needs ROOT on the path if the package is not installed
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

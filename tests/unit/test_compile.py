@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 from diffusers import Transformer2DModel
-from plain_attention import OFFSETS, replace_attention
-from small_models import CONTEXT, hook_counts, level_inputs, randomize_zero_weights, run
 from torch import nn
 
+from tests.unit.plain_attention import OFFSETS, replace_attention
+from tests.unit.small_models import CONTEXT, hook_counts, level_inputs, randomize_zero_weights, run
 from todo import Settings, apply_patch, patched, remove_patch
 
 GRID = (13, 9)

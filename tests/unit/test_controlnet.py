@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
-from plain_attention import OFFSETS, replace_attention
-from small_models import assert_no_hooks, inputs, ldm_unet, randomize_zero_weights
-from test_diffusers import _with_diffusers_names
 
+from tests.unit.plain_attention import OFFSETS, replace_attention
+from tests.unit.small_models import assert_no_hooks, inputs, ldm_unet, randomize_zero_weights
+from tests.unit.test_diffusers import _with_diffusers_names
 from todo import Settings, apply_patch, patched, remove_patch
 from todo.unet import find_controlnets
 

@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from plain_attention import OFFSETS, attend, replace_attention, subsample
-from small_models import assert_no_hooks, inputs, run
-from small_models import diffusers_unet as make_unet
 
+from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
+from tests.unit.small_models import assert_no_hooks, inputs, run
+from tests.unit.small_models import diffusers_unet as make_unet
 from todo import Settings, patched
 
 # Paths of the blocks of `diffusers_unet` by level: block_out_channels has two, layers_per_block is one.

@@ -14,10 +14,10 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from plain_attention import OFFSETS, attend, project, subsample
-from small_models import CONTEXT, assert_no_hooks, diffusers_unet, randomize_zero_weights
 from torch import Tensor, nn
 
+from tests.unit.plain_attention import OFFSETS, attend, project, subsample
+from tests.unit.small_models import CONTEXT, assert_no_hooks, diffusers_unet, randomize_zero_weights
 from todo import Settings, UnsupportedModelError, apply_patch, patched, remove_patch
 
 HEIGHT, WIDTH = 16, 24

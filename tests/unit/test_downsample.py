@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from plain_attention import OFFSETS, expected_indices, subsample
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.unit.plain_attention import OFFSETS, expected_indices, subsample
 from todo.downsample import downsample, kept_indices, kept_size, phase_order, release
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")

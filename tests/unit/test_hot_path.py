@@ -8,9 +8,10 @@ from collections import Counter
 
 import pytest
 import torch
-from small_models import level_inputs, one_level, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.speed.memory import LiveStorage
+from tests.unit.small_models import level_inputs, one_level, run
 from todo import Settings, apply_patch, remove_patch
 
 GRID = (24, 30)

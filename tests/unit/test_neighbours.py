@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import tomesd
 import torch
-from plain_attention import OFFSETS, replace_attention
-from small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, diffusers_unet, inputs, run
 from torch import nn
 
+from tests.unit.plain_attention import OFFSETS, replace_attention
+from tests.unit.small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, diffusers_unet, inputs, run
 from todo import Settings, apply_patch, patched, remove_patch
 
 TOME = {"ratio": 0.5, "use_rand": False}

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from comparing import attention_calls, close, differs, reference_unet
-from plain_attention import OFFSETS, attend, replace_attention, subsample
-from small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
 
+from tests.unit.comparing import attention_calls, close, differs, reference_unet
+from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
+from tests.unit.small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
 from todo import Settings, patched
 from todo.downsample import _indices
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comparing import attention_calls, close, differs
 from einops import rearrange
-from plain_attention import OFFSETS, attend, project, subsample
-from small_models import level_inputs, run
 
+from tests.unit.comparing import attention_calls, close, differs
+from tests.unit.plain_attention import OFFSETS, attend, project, subsample
+from tests.unit.small_models import level_inputs, run
 from todo import Settings, patched
 
 FIXED = Settings(factor=2, phase="fixed")

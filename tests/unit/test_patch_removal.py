@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from comparing import close, differs, reference_unet
-from plain_attention import attend
-from small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, hook_counts, inputs, level_inputs, run
-from small_models import ldm_unet as make_ldm_unet
 
 import todo
+from tests.unit.comparing import close, differs, reference_unet
+from tests.unit.plain_attention import attend
+from tests.unit.small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, hook_counts, inputs, level_inputs, run
+from tests.unit.small_models import ldm_unet as make_ldm_unet
 from todo import Settings, apply_patch, patched, remove_patch
 
 FIXED = Settings(factor=2, phase="fixed")

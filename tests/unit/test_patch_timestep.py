@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 import torch
-from small_models import inputs, level_inputs, run
 
+from tests.unit.small_models import inputs, level_inputs, run
 from todo import Settings, patched
 
 CYCLE = Settings(factor=2)

@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
-from small_models import SD1
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.unit.small_models import SD1
 from todo import Settings, SettingsError, patched, plan
 from todo.schedule import touches
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import SD1_BLOCKS, OneLevel, WebUIModel, diffusers_unet, ldm_unet
 from torch import nn
 
+from tests.unit.small_models import SD1_BLOCKS, OneLevel, WebUIModel, diffusers_unet, ldm_unet
 from todo import Settings, UnsupportedModelError, apply_patch, remove_patch
 from todo.unet import find_self_attention, find_unet
 

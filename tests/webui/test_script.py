@@ -34,7 +34,6 @@ def test_nothing_of_ours_is_imported_after_loading(host, tmp_path):
     host.generate({"factor": 2, "method": "area"}, enable_hr=True)
     host.generate({"factor": "wrong"}, steps=1)
     assert {name for name in sys.modules if name.split(".")[0] == "todo"} == before
-    assert "todo.bench" not in before
 
 
 def test_the_controls_follow_the_table(host, knobs):

@@ -119,7 +119,7 @@ ATTENTION = Table(
         Row("Never OOM", "works", beside("Never OOM"), on(none("A1111 has none."), *A1111)),
         Row(
             "torch.compile",
-            "works; the model is compiled anew for each picture with ToDo",
+            "works; the model is compiled anew for each image with ToDo",
             (),
             {
                 **on(none("The host does not offer it."), *A1111, FORGE, CLASSIC),

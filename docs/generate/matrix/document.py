@@ -13,18 +13,17 @@ from docs.generate.matrix.neighbours import NEIGHBOURS
 INTRODUCTION = """
 # Compatibility
 
-What was tried where, and what came of it. `make docs` makes this page from the rows in
-`docs/generate/matrix` and the records in `tests/host/records`, which the tests against a running WebUI wrote. A test
-keeps it up to date.
+What was tried on which host, and the result. `make docs` writes this page from the rows in `docs/generate/matrix` and
+the records in `tests/host/records`, which the tests against a running WebUI wrote. A test keeps it up to date.
 
 | a cell says | which means |
 |---|---|
-| live | a test passed in the real host. Beside a neighbour that is: the picture equals one made with the neighbour and an independent second downsampling, and differs from the neighbour's alone unless ToDo steps aside; afterwards the neighbour's picture and the dense one have their bits again, and no hook is left |
-| code | the real code, in a test without a WebUI |
-| source | read in the source, at the place that the note names |
-| none | there is no such thing on this host; the note says why |
+| live | a test passed in the real host. For a neighbouring extension this means: the image equals one made with the neighbour and an independent implementation of the downsampling. It differs from the neighbour's own image, unless ToDo steps aside. Afterwards the neighbour's image and the dense one are the same as before to the last bit, and no hook is left |
+| code | the real code passed a test without a WebUI |
+| source | read in the source; the note names the place |
+| none | this host has no such thing; the note says why |
 
-All was run on a CPU with small checkpoints of random weights, which take the same way through a host as large ones.
+Everything ran on a CPU with small checkpoints of random weights. They take the same path through a host as large ones.
 """  # noqa: E501
 
 TABLES = (THE_EXTENSION, MODELS, ATTENTION, NEIGHBOURS, LIBRARY)

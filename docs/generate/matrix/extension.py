@@ -8,8 +8,8 @@ from docs.generate.matrix.cells import beside
 THE_EXTENSION = Table(
     "The extension itself",
     (
-        Row("off", "the bits of the host without the extension", ("test_generation.py::test_off_*",)),
-        Row("API, picture parameters, X/Y/Z plot", "works", ("test_api.py::*",)),
+        Row("off", "the same bits as the host without the extension", ("test_generation.py::test_off_*",)),
+        Row("API, generation parameters, X/Y/Z plot", "works", ("test_api.py::*",)),
         Row(
             "page: live line, generation, paste, *Send to*",
             "works",
@@ -18,7 +18,7 @@ THE_EXTENSION = Table(
         Row("page: *Measure on this GPU*", "works, and waits its turn", ("test_page.py::test_measur*",)),
         Row("*Compare with dense*", "works", ("test_compare.py::*",)),
         Row(
-            "step window, samplers of two calls a step, hires fix, img2img, batches, odd sizes",
+            "step window, samplers with two calls a step, hires. fix, img2img, batches, odd sizes",
             "works",
             tuple(
                 f"test_generation.py::test_{name}*"
@@ -37,15 +37,15 @@ THE_EXTENSION = Table(
             )
             + beside("batches"),
         ),
-        Row("no effect, because of size, pass or window", "said, once", ("test_generation.py::test_no_effect*",)),
+        Row("no effect, because of size, pass or window", "reported once", ("test_generation.py::test_no_effect*",)),
         Row(
-            "a generation that is interrupted, or fails",
+            "a generation that is interrupted or fails",
             "nothing is left on the model",
             ("test_generation.py::test_interrupt*", "test_generation.py::test_failure*"),
         ),
         Row(
-            "a picture within a picture",
-            "the inner one is as its script asks, the outer goes on",
+            "a generation within a generation",
+            "the inner one does what its script asks, the outer one continues",
             ("test_generation.py::test_generation_within*",),
         ),
     ),

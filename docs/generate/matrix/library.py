@@ -17,8 +17,8 @@ LIBRARY = Table(
             tried("test_diffusers_pipelines.py::test_each_pipeline"),
         ),
         Row(
-            "a run that is broken off",
-            "the patch comes off",
+            "a run that an error ends",
+            "the patch is removed",
             (),
             tried("test_diffusers_pipelines.py::test_a_run_that_is_broken_off"),
         ),

@@ -20,8 +20,9 @@ MODELS = Table(
             ("test_models.py::*[pix2pix*",),
             on(
                 none(
-                    "Fails in the host, ToDo or not: 4 or 9 channels for its 8 (Forge: modules/processing.py:363, "
-                    "reForge ldm_patched/modules/model_base.py:191; Classic modules/sd_models_config.py:52)."
+                    "Fails in the host with and without ToDo: 4 or 9 channels for its 8 (Forge: "
+                    "modules/processing.py:363, reForge ldm_patched/modules/model_base.py:191; Classic "
+                    "modules/sd_models_config.py:52)."
                 ),
                 *FAMILY,
             ),
@@ -35,7 +36,7 @@ MODELS = Table(
             beside("X/Y/Z over checkpoints"),
             {
                 A6: source(
-                    "scripts/xyz_grid.py makes each picture by a generation of its own, as in 1.8.0, where it was "
+                    "scripts/xyz_grid.py makes each image in a generation of its own, as in 1.8.0, where it was "
                     "tried. The API of 1.6.0 cannot tell the plot's arguments (modules/api/models.py:306), so that the "
                     "test passes it by."
                 )
@@ -52,7 +53,7 @@ MODELS = Table(
                 ),
                 **on(none("The host loads no such model."), *OLDER, CLASSIC),
                 REFORGE: source(
-                    "ldm_patched/ldm/flux/model.py has no `transformer_blocks`, so that nothing is found, as on Forge."
+                    "ldm_patched/ldm/flux/model.py has no `transformer_blocks`, so nothing is found, as on Forge."
                 ),
             },
         ),

@@ -10,8 +10,8 @@ EXTENSIONS = """
 Extensions of A1111 were tried at these commits: sd-webui-controlnet 56cec5b, multidiffusion-upscaler-for-automatic1111
 22798f6, sd-webui-regional-prompter be62345, sd-webui-animatediff a88e889, sd-webui-deepcache-standalone 08bf052,
 sd-webui-kohya-hiresfix 05af987, sd-webui-freeu 7568492, sd_webui_SAG 83d66a6, sd-webui-incantations 980d638,
-sd-dynamic-thresholding 73e4e04, adetailer 36189cb, a1111-sd-webui-lycoris 47ddd4a. On the Forge family a neighbour is
-the one that the host has built in.
+sd-dynamic-thresholding 73e4e04, adetailer 36189cb, a1111-sd-webui-lycoris 47ddd4a. On the Forge family, the built-in
+versions were tried.
 """
 
 
@@ -57,7 +57,7 @@ NEIGHBOURS = Table(
         ),
         Row(
             "token merging",
-            f"{MERGES}. The Forge family merges queries alone, and both act",
+            f"{MERGES}. The Forge family merges only queries, and both act",
             (*beside("token merging*"), "test_neighbours.py::test_token_merging*"),
         ),
         Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8.")}),
@@ -72,13 +72,13 @@ NEIGHBOURS = Table(
         Row("hypernetworks", TOGETHER, beside("hypernetwork"), on(NO_HYPERNETWORKS, *FAMILY)),
         extension(
             "ControlNet: residuals",
-            "both act; its own encoder is downsampled, too, unless *ControlNet too* is off",
+            "both act; its encoder is downsampled, too, unless *ControlNet too* is off",
             *("ControlNet (residual)*", "ControlNet (two units)", "ControlNet (hires fix)"),
         ),
         extension("ControlNet: T2I adapter", TOGETHER, "ControlNet (T2I adapter)"),
         extension(
             "ControlNet: LLLite",
-            "both act; blocks with projections that it has replaced (A1111) are left whole, and the log says so",
+            "both act; blocks whose projections it replaces (A1111) are left whole, and the log says so",
             "ControlNet (LLLite)",
         ),
         extension(
@@ -87,7 +87,7 @@ NEIGHBOURS = Table(
             "ControlNet (control-LoRA)",
             cells=on(
                 none(
-                    "The extension takes control-LoRAs of SDXL alone: with SD1.5's it fails, ToDo or not "
+                    "The extension takes control-LoRAs of SDXL alone: with SD1.5's it fails with and without ToDo "
                     "(sd-webui-controlnet, scripts/cldm.py:382)."
                 ),
                 *A1111,
@@ -95,12 +95,12 @@ NEIGHBOURS = Table(
         ),
         extension(
             "ControlNet: reference_only, reference_adain, reference_adain+attn",
-            "the bank keeps its share: each grid in it is downsampled",
+            "the reference keeps its share: each grid of its bank is downsampled",
             "ControlNet reference*",
         ),
         extension(
             "StyleAlign",
-            "the grid of each picture is downsampled",
+            "the grid of each image is downsampled",
             "StyleAlign*",
             tests=("test_extensions.py::test_style_align*",),
         ),
@@ -109,7 +109,7 @@ NEIGHBOURS = Table(
             "ControlNet in tiles",
             TOGETHER,
             "ControlNet in tiles*",
-            cells={REFORGE: none("It fails in the host, ToDo or not (tiled_diffusion.py:360).")},
+            cells={REFORGE: none("It fails in the host with and without ToDo (tiled_diffusion.py:360).")},
         ),
         extension(
             "noise inversion",
@@ -136,13 +136,13 @@ NEIGHBOURS = Table(
         ),
         extension(
             "ADetailer",
-            "its inner picture has ToDo if its list of scripts names `todo_script`",
+            "ToDo is on in its inner images if its list of scripts names `todo_script`",
             "ADetailer",
             tests=("test_extensions.py::test_adetailer*",),
         ),
         extension(
             "a1111-sd-webui-lycoris",
-            "it changes no picture beside the LyCORIS that WebUI has built in since 1.5; ToDo acts",
+            "it changes no image, since the WebUI has had LyCORIS built in since 1.5; ToDo acts",
             tests=("test_neighbours.py::*(a1111-sd-webui-lycoris)]",),
         ),
     ),
