@@ -20,7 +20,7 @@ FLOORS = [
     ("todo.__main__", "scripts", "install"),
 ]
 HOST = ("modules", "modules_forge", "backend", "gradio", "launch")
-TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib", "tqdm", "skimage")
+TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib", "skimage")
 OUTSIDE = ("benchmarks", "docs", "tests")
 LONGEST = 300
 """Lines of a file that is to be held in the head. The table of settings may be longer."""
