@@ -43,7 +43,8 @@ clean:
 define set_up
 	@echo "Setting up $(VENV) (some minutes the first time) ..."
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer with its venv module is needed (python3-venv on Debian)"; exit 1; }
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@# One that was interrupted in the making has no pip.
+	$(RUN) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	$(PIP) -r $(1) -c requirements/lock.txt
 	$(PIP) --no-deps stable-diffusion-sdkit==2.1.5
 endef

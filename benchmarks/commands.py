@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tiny.sampler import SAMPLERS
+from benchmarks.workers import WorkerError
 from todo import Settings
 from todo.cli import add_settings, given_settings, reader, run
 from todo.families import FAMILIES
@@ -16,7 +17,7 @@ from todo.settings import Knob
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 1 for a failed command. A wrong argument exits with 2."""
-    return run(_parser(), arguments, "`make demo` installs it")
+    return run(_parser(), arguments, "`make demo` installs it", (WorkerError,))
 
 
 def _parser() -> argparse.ArgumentParser:

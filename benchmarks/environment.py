@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from todo import SettingsError
+
 _PACKAGES = ("torch", "stable-diffusion-sdkit", "diffusers", "tomesd", "einops")
 _PROCESSORS = Path("/proc/cpuinfo")
 
@@ -30,6 +32,19 @@ class Environment:
     clock: str
     dtype: str
     versions: dict[str, str]
+
+
+def usable_device(name: str) -> str:
+    """A device by its name, 'cpu', 'cuda' or 'auto'.
+
+    Raises:
+        SettingsError: torch has no CUDA here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device", "device: 'cuda' is not allowed; torch finds no CUDA here")
+    return name
 
 
 def describe(unet: nn.Module) -> Environment:

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 STATUS = 130
 """The exit status of an interrupted command, as shells have it."""
 
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 """Seconds in which the command may end by itself."""
 
 
@@ -47,11 +48,15 @@ def run(main: Callable[[], int]) -> int:
         except KeyboardInterrupt:
             kept.say()
             return STATUS
+        except ModuleNotFoundError as error:
+            print(f"The package {error.name!r} is missing; `make demo` installs it", file=sys.stderr)
+            return 1
 
 
 @contextmanager
 def _signals_watched() -> Iterator[None]:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _interrupt)
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
@@ -61,6 +66,13 @@ def _signals_watched() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(-1)
         sender.close()
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Once: what follows cleans up, and a second signal must not break that off."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _end(receiver: socket.socket) -> None:

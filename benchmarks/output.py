@@ -23,7 +23,7 @@ def files(folder: Path, name: str, *endings: str) -> list[Path]:
     Raises:
         SettingsError: the name is no file's name, or a file cannot be written.
     """
-    if Path(name).name != name:
+    if Path(name).name != name or not name or not name.isprintable():
         raise SettingsError("name", f"name: {name!r} is not allowed; it must be a file's name without a folder")
     paths = [folder / f"{name}.{ending}" for ending in endings]
     check(*paths)

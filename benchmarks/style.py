@@ -33,5 +33,7 @@ _STYLE: Any = {
 def save(draw: Callable[[], Figure], path: Path, dpi: int) -> None:
     """Draws a figure in the style and writes it. A Figure made without pyplot is always drawn by Agg, whatever the
     environment says."""
+    partial = path.with_name(f"{path.name}.partial")
     with mpl.rc_context(_STYLE):
-        draw().savefig(path, dpi=dpi)
+        draw().savefig(partial, dpi=dpi, format=path.suffix.removeprefix("."))
+    partial.replace(path)

@@ -15,11 +15,12 @@ try:
     from .plan import Plan, plan
     from .settings import Settings, SettingsError
     from .unet import UnsupportedModelError
-except ModuleNotFoundError as error:
+except (ModuleNotFoundError, KeyboardInterrupt) as error:
     # `python -m todo` imports the package before its __main__ could say anything.
-    if sys.argv[0] != "-m" or error.name not in ("torch", "einops"):
+    missing = getattr(error, "name", None)
+    if sys.argv[0] != "-m" or (missing not in ("torch", "einops") and not isinstance(error, KeyboardInterrupt)):
         raise
-    sys.exit(f"python -m todo needs the package {error.name!r}; pip install torch einops")
+    sys.exit(f"python -m todo needs the package {missing!r}; pip install torch einops" if missing else "Interrupted.")
 
 __all__ = [
     "BlockReport",

@@ -17,12 +17,18 @@ _PLAIN = {"→": "->", "−": "-", "─": "-", "…": "...", "¼": "1/4", "×": 
 """What stands for a character where the console's encoding lacks it."""
 
 
-def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, hint: str) -> int:
+def run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    hint: str,
+    failures: tuple[type[Exception], ...] = (),
+) -> int:
     """Parses a command line and runs its command, `options.command`, a function of the options that returns the exit
     status. Whatever goes wrong in a way that a user can mend is told in one line.
 
     Args:
         hint: how to get a package that is missing.
+        failures: further errors whose message is all that a user needs.
 
     Returns:
         The exit status: 1 for a failed command, or one whose output nobody reads any more. A wrong argument exits
@@ -32,16 +38,26 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, hint: 
     options = parser.parse_args(arguments)
     try:
         status: int = options.command(options)
-        sys.stdout.flush()
+        if sys.stdout:  # None where the caller has closed it
+            sys.stdout.flush()
         return status
     except SettingsError as error:
         parser.error(str(error))
     except ModuleNotFoundError as error:
         print(f"{parser.prog} needs the package {error.name!r}; {hint}", file=sys.stderr)
-    except BrokenPipeError:
-        # Python would flush once more at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except failures as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+        _drop_output()
     return 1
+
+
+def _drop_output() -> None:
+    """Python would flush once more at its end, and complain."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:

@@ -74,8 +74,9 @@ class Knob:
             return "one of " + ", ".join(str(choice) for choice in self.choices)
         if self.kind is bool:
             return "true or false"
-        noun = "a whole number" if self.kind is int else "a number"
-        return f"{noun} from {self.minimum:g} to {self.maximum:g}"
+        if self.kind is int:
+            return f"a whole number from {self.minimum:.0f} to {self.maximum:.0f}"
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
 
     def parse(self, value: Any) -> Any:
         """Converts `value` to the knob's type and checks it.

@@ -41,10 +41,14 @@ def about(result: Result) -> str:
     """What was made, on what machine."""
     environment = result.environment
     return (
-        f"{len(result.prompts)} prompts × {result.seeds} seeds at each size · {result.sampling}"
+        f"{_counted(len(result.prompts), 'prompt')} × {_counted(result.seeds, 'seed')} at each size · {result.sampling}"
         f" · torch {environment.versions['torch']} · {environment.machine}, {environment.clock} of 1 thread"
         f" · {environment.date}"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def label(size: Size) -> str:

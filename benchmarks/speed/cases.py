@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.environment import usable_device
 from benchmarks.method import DENSE, Method, check_names
 from benchmarks.speed.methods import CLOSE, GRID_32, LIMIT, METHODS, TODO, todo_with
 from todo import Settings, SettingsError, plan
@@ -124,8 +123,7 @@ def task(
     """
     if published and (sizes or compare or settings):
         raise SettingsError("published", "published: has sizes, methods and settings of its own; give none beside it")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(device)
     chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
     if published:
         found = _published(model, device)

@@ -163,8 +163,8 @@ class Result:
         return replace(self, sizes=tuple(size if each.label == size.label else each for each in self.sizes))
 
     def continuing(self, earlier: Result) -> Result:
-        """This run with an earlier one's sizes before its own. Ratios are taken within a size, so that sizes of several
-        runs can stand side by side.
+        """This run with an earlier one's complete sizes before its own. Ratios are taken within a size, so that sizes of
+        several runs can stand side by side.
 
         Raises:
             SettingsError: the earlier run measured something else, or elsewhere.
@@ -175,7 +175,8 @@ class Result:
         )  # fmt: skip
         if alike != self:
             raise SettingsError("add", "add: the file has results of another model, batch, machine or version")
-        return replace(self, methods={**earlier.methods, **self.methods}, sizes=earlier.sizes + self.sizes)
+        complete = tuple(size for size in earlier.sizes if size.complete)
+        return replace(self, methods={**earlier.methods, **self.methods}, sizes=complete + self.sizes)
 
     def growth(self, level: str) -> dict[str, Growth]:
         """By method, how self-attention's time grows with the tokens of the finest level. `level` is FINEST or

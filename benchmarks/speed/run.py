@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -14,6 +15,7 @@ from benchmarks.speed.models import build_unet
 from benchmarks.speed.report import header, table
 from benchmarks.speed.results import Result, read, write
 from benchmarks.speed.rounds import measure
+from todo import SettingsError
 
 
 def run(task: Task, width: int | None = None) -> Result:
@@ -26,6 +28,7 @@ def run(task: Task, width: int | None = None) -> Result:
     from benchmarks.speed import plot  # before the run, which takes hours, not after it: it may be missing
 
     figures, drawing = output.files(task.folder, task.name, "json", "png")
+    earlier = _earlier(figures) if task.add and figures.exists() else None
     if task.threads:
         torch.set_num_threads(task.threads)
     unet = build_unet(task.model, torch.device(task.device), getattr(torch, task.dtype), width)
@@ -39,14 +42,23 @@ def run(task: Task, width: int | None = None) -> Result:
         interrupted=True,
     )
     print(header(result), flush=True)
-    if task.add and figures.exists():
-        result = result.continuing(read(figures))
+    if earlier:
+        result = result.continuing(earlier)
     for size in measure(unet, task):
         result = result.including(size)
         write(result, figures)
-        kept.text = f"{figures} has {result.complete} complete sizes and what there was of the present one"
+        kept.text = (
+            f"{figures} has {result.complete} of {len(task.cases)} sizes complete, and a part of the present one"
+        )
     result = replace(result, interrupted=False)
     write(result, figures)
     plot.save(result, drawing)
     print(f"\n{table(result)}\n{figures}\n{drawing}")
     return result
+
+
+def _earlier(figures: Path) -> Result:
+    try:
+        return read(figures)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError("add", f"add: {str(figures)!r} holds no results of this command: {error!r}") from None

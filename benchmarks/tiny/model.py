@@ -36,6 +36,7 @@ _CONTEXT_CHANNELS, _CONTEXT_WORDS = 64, 6
 _WAVES = (1, 2, 4)
 """Half waves over the image. Each position has their sines and cosines, across and down, as channels."""
 
+_LARGEST_SIDE = 2048
 _SIZE_STEP = PATCH * 2 ** (len(_MULTIPLIERS) - 1)
 
 
@@ -122,9 +123,16 @@ def read_size(text: str) -> tuple[int, int]:
         SettingsError: for anything else.
     """
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) % _SIZE_STEP == 0 and int(part) for part in parts):
-        raise SettingsError("size", f"size: {text!r} is not allowed; it must be N or WxH in multiples of {_SIZE_STEP}")
+    if len(parts) > 2 or not all(map(_is_side, parts)):
+        raise SettingsError(
+            "size",
+            f"size: {text[:40]!r} is not allowed; it must be N or WxH in multiples of {_SIZE_STEP}, up to {_LARGEST_SIDE}",
+        )
     return int(parts[-1]), int(parts[0])
+
+
+def _is_side(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10 and 0 < int(text) <= _LARGEST_SIDE and int(text) % _SIZE_STEP == 0
 
 
 def check_prompt(prompt: str) -> None:

@@ -1,14 +1,14 @@
-"""Images by the tiny model on one sheet, for its card: `python -m benchmarks.tiny.sheet`."""
+"""Images by the tiny model on one sheet, for its card: `python -m benchmarks.tiny sheet`."""
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.image import imsave
 
-from benchmarks import interrupt, output
+from benchmarks import output
 from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, load
 from benchmarks.tiny.photographs import PROMPTS
 from benchmarks.tiny.sampler import Request, decode, sample
@@ -19,11 +19,12 @@ _COLUMNS = 2
 """Prompts side by side."""
 
 
-def main() -> int:
+def write() -> Path:
+    """Makes the sheet and writes it beside the weights."""
     output.check(SHEET)
-    imsave(SHEET, make(load()), pil_kwargs={"quality": 85})
-    print(SHEET)
-    return 0
+    partial = SHEET.with_name(f"{SHEET.name}.partial")
+    imsave(partial, make(load()), format="jpg", pil_kwargs={"quality": 85})
+    return partial.replace(SHEET)
 
 
 def make(model: TinyModel) -> Any:
@@ -42,7 +43,3 @@ def _cell(model: TinyModel, prompt: str) -> Any:
 
 def _sampled(model: TinyModel, request: Request) -> Any:
     return np.concatenate(decode(model, sample(model, request)), axis=1)
-
-
-if __name__ == "__main__":
-    sys.exit(interrupt.run(main))

@@ -1,14 +1,12 @@
-"""Trains the tiny model: `python -m benchmarks.tiny.train`. Continues where it was stopped. Every step draws from a
+"""Trains the tiny model: `python -m benchmarks.tiny train`. Continues where it was stopped. Every step draws from a
 generator seeded by its own number, so that a run in several parts equals a run in one."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
-import sys
+import pickle
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,9 @@ from torch import Tensor, nn
 
 from benchmarks import interrupt, output
 from benchmarks.tiny import latents, photographs
-from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, save
+from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, TinyModel, save
 from benchmarks.tiny.sampler import noise_schedule
-from todo.cli import reader, run
-from todo.settings import Knob
+from todo import SettingsError
 
 _BATCHES = ((TRAINED_SIDE, 8, 0.8), (TRAINED_SIDE * 3 // 2, 4, 0.12), (TRAINED_SIDE * 2, 2, 0.08))
 """Pixels per side, images per step, share of the steps. A few larger ones let it at least see the sizes at which ToDo
@@ -36,9 +33,6 @@ _UNCONDITIONAL = 0.1
 
 _LEAST_SPREAD = 0.2
 """Less noise than this gets no more weight: the image is all but finished there."""
-
-_STEPS = Knob("steps", int, 5000, "Steps", "", minimum=1, maximum=10**7)
-_SEED = Knob("seed", int, 0, "Seed", "", minimum=0, maximum=2**32 - 1)
 
 _LOGGED, _SAVED = 50, 500
 """Steps between two lines of the log, and between two savings."""
@@ -64,23 +58,6 @@ class _State:
         self.step = values["step"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny.train", description=__doc__)
-    add = parser.add_argument
-    add("--steps", type=reader(_STEPS), default=5000, help="in all (default: %(default)s)")
-    add("--seed", type=reader(_SEED), default=0, help="(default: %(default)s)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)")
-    add("--output", type=Path, default=WEIGHTS, help="the weights' file; the log goes beside it")
-    add("--state", type=Path, default=Path("artifacts/tiny.pt"), help="what training continues from")
-    parser.set_defaults(command=_train)
-    return run(parser, arguments, "`make demo` installs it")
-
-
-def _train(options: argparse.Namespace) -> int:
-    train(options.steps, options.seed, torch.device(options.device), options.output, options.state)
-    return 0
-
-
 def train(steps: int, seed: int, device: torch.device, weights: Path, saved: Path) -> None:
     """Trains to `steps` steps in all and writes the averaged weights, and the loss beside them."""
     log = weights.with_name("loss.csv")
@@ -88,7 +65,7 @@ def train(steps: int, seed: int, device: torch.device, weights: Path, saved: Pat
     images = [photographs.load(each) for each in photographs.PHOTOGRAPHS]
     state = _begin(images, seed, device)
     if saved.exists():
-        state.restore(torch.load(saved, map_location=device))
+        _restore(state, saved, device)
     _cut(log, state.step)
     losses: list[float] = []
     began = time.perf_counter()
@@ -99,6 +76,13 @@ def train(steps: int, seed: int, device: torch.device, weights: Path, saved: Pat
             losses.clear()
         if state.step % _SAVED == 0 or state.step == steps:
             _keep(state, weights, saved)
+
+
+def _restore(state: _State, saved: Path, device: torch.device) -> None:
+    try:
+        state.restore(torch.load(saved, map_location=device))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError):
+        raise SettingsError("state", f"state: {str(saved)!r} holds no state of this training") from None
 
 
 def _begin(images: list[Tensor], seed: int, device: torch.device) -> _State:
@@ -180,7 +164,3 @@ def _keep(state: _State, weights: Path, saved: Path) -> None:
     partial.replace(saved)
     save(state.averaged, weights)
     interrupt.kept.text = f"{saved} continues from step {state.step}"
-
-
-if __name__ == "__main__":
-    sys.exit(interrupt.run(main))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import interrupt, output
-from benchmarks.fidelity import plot as fidelity_plot
-from benchmarks.speed import plot as speed_plot
-from docs.generate import compatibility, fidelity, parts, speed
-from docs.generate.matrix.document import generate
+from benchmarks import interrupt
 
 
-def main() -> int:
-    interrupt.kept.text = "documents that were written are whole; run it again for the others"
-    parts.write_all()
-    output.write_text(generate(), compatibility.DOCUMENT)
-    speed_plot.save(speed.published(), speed.RESULTS / "sd1-cpu.png")
-    fidelity_plot.save(fidelity.published(), speed.RESULTS / "fidelity.png")
-    return 0
+def _main() -> int:
+    # Not at the top: an interrupt is answered while the packages are being imported, too.
+    from docs.generate import everything
+
+    return everything.write()
 
 
 if __name__ == "__main__":
-    sys.exit(interrupt.run(main))
+    sys.exit(interrupt.run(_main))
