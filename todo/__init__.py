@@ -16,7 +16,7 @@ try:
     from .settings import Settings, SettingsError
     from .unet import UnsupportedModelError
 except ModuleNotFoundError as error:
-    # `python -m todo` imports the package before its __main__ could say anything.
+    # `python -m todo` imports this package before __main__ can catch the error and report it in one line.
     if sys.argv[0] != "-m" or error.name not in ("torch", "einops"):
         raise
     sys.exit(f"python -m todo needs the package {error.name!r}; pip install torch einops")
