@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.method import DENSE, LatentSize, Method, check_names
 from benchmarks.speed.methods import CLOSE, GRID_32, LIMIT, METHODS, TODO, todo_with
+from benchmarks.speed.models import latent_size
 from todo import Settings, SettingsError, plan
-from todo.plan import LATENT_SCALE, side_step
+from todo.plan import side_step
 
 Size = tuple[int, int]
 """Width and height of an image in pixels."""
@@ -36,8 +37,7 @@ class Case:
 
     @property
     def latent(self) -> LatentSize:
-        width, height = self.size
-        return height // LATENT_SCALE, width // LATENT_SCALE
+        return latent_size(self.size)
 
     def rounds_of(self, method: Method) -> int:
         """The number of rounds that a method takes part in."""

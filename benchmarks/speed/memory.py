@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.method import Method
 from benchmarks.speed.methods import set_step
-from benchmarks.speed.models import call, inputs
+from benchmarks.speed.models import call, inputs, latent_size
 from todo.downsample import phase_order
-from todo.plan import LARGEST_SIDE, LATENT_SCALE, plan, side_step
+from todo.plan import LARGEST_SIDE, plan, side_step
 
 
 class Shadow:
@@ -37,7 +37,7 @@ class Shadow:
     def peak(self, method: Method, size: tuple[int, int], batch: int = 1) -> int:
         """Peak memory in bytes of a call with a method at `size` = (width, height) in pixels, as `LiveStorage` counts
         it."""
-        latent = (size[1] // LATENT_SCALE, size[0] // LATENT_SCALE)
+        latent = latent_size(size)
         if method.settings:
             # The order of offsets is cached and computed from values, which fake tensors lack. So fill the cache first.
             for level in plan(*size, method.settings(latent), self.family).levels:

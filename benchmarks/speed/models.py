@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.method import LatentSize
 from benchmarks.noise import BETAS
 from benchmarks.sdpa import use_sdpa
 from todo import Patch
@@ -75,6 +76,12 @@ def architecture(family: str, dtype: torch.dtype, width: int | None = None, kern
         return build(family, dtype, width or FAMILIES[family].channels, kernel).eval().requires_grad_(False)
 
 
+def latent_size(size: tuple[int, int]) -> LatentSize:
+    """The latent's (height, width) for an image of `size` = (width, height) in pixels."""
+    width, height = size
+    return height // LATENT_SCALE, width // LATENT_SCALE
+
+
 def inputs(unet: nn.Module, family: str, size: tuple[int, int], batch: int = 1) -> Inputs:
     """Inputs for `batch` images of `size` = (width, height) in pixels. The noise is the same on every call and
     device."""
@@ -85,7 +92,7 @@ def inputs(unet: nn.Module, family: str, size: tuple[int, int], batch: int = 1) 
         return torch.randn(batch, *shape, generator=generator).to(parameter)
 
     width, height = size
-    latent = noise(4, height // LATENT_SCALE, width // LATENT_SCALE)
+    latent = noise(4, *latent_size(size))
     context = noise(_TEXT_TOKENS, FAMILIES[family].context)
     extras: dict[str, Any] = {}
     if family == "sdxl":

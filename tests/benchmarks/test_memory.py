@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.speed import capacity, memory
 from benchmarks.speed.memory import LiveStorage, Shadow
 from benchmarks.speed.methods import METHODS, set_step, todo_with
-from benchmarks.speed.models import MATRIX, SDPA, architecture, build_unet, call, inputs
+from benchmarks.speed.models import MATRIX, SDPA, architecture, build_unet, call, inputs, latent_size
 from tests.unit.small_models import hook_counts
 from todo import Settings, plan
 
@@ -26,10 +26,6 @@ TODO = [
 ]
 INDEX_BYTES = 8
 """For each kept token: its index, which is cached from step to step."""
-
-
-def latent(size: tuple[int, int]) -> tuple[int, int]:
-    return size[1] // 8, size[0] // 8
 
 
 @lru_cache
@@ -61,7 +57,7 @@ def test_the_shadows_peak_is_a_real_calls(family, name):
     unet = build_unet(family, CPU, torch.float32, WIDTH)
     arguments = inputs(unet, family, size, 2)
     method = METHODS[name]
-    with method.apply(unet, latent(size)) as patch:
+    with method.apply(unet, latent_size(size)) as patch:
         set_step(patch)
         call(unet, arguments)  # fills the cache of indices
         with LiveStorage() as live:
@@ -75,7 +71,7 @@ def test_a_shadow_leaves_no_trace():
     size, method = (576, 128), METHODS["ToDo"]
 
     def output() -> torch.Tensor:
-        with method.apply(unet, latent(size)) as patch:
+        with method.apply(unet, latent_size(size)) as patch:
             patch.at(1, 4)
             return call(unet, inputs(unet, "sd1", size))
 
@@ -88,7 +84,7 @@ def test_a_shadow_leaves_no_trace():
 def assert_no_more_than_dense(shadow: Shadow, size: tuple[int, int], methods=TODO) -> None:
     dense = shadow.peak(DENSE, size)
     for method in methods:
-        levels = plan(*size, method.settings(latent(size)), shadow.family).levels
+        levels = plan(*size, method.settings(latent_size(size)), shadow.family).levels
         kept = sum(level.kept for level in levels if level.kept < level.tokens)
         assert shadow.peak(method, size) <= dense + INDEX_BYTES * kept, (method.name, size)
 

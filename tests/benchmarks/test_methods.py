@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.method import settings_label
 from benchmarks.peers import tile_count, tile_side
 from benchmarks.speed.methods import METHODS, paper_settings, todo_with
-from benchmarks.speed.models import build_unet, call, inputs
+from benchmarks.speed.models import build_unet, call, inputs, latent_size
 from tests.unit.plain_attention import attend
 from tests.unit.small_models import WebUIModel, hook_counts
 from todo import Settings, plan
@@ -37,7 +37,7 @@ def sdxl():
 
 
 def output(unet: nn.Module, family: str, name: str, size=SIZE) -> torch.Tensor:
-    with METHODS[name].apply(unet, (size[1] // 8, size[0] // 8)) as patch:
+    with METHODS[name].apply(unet, latent_size(size)) as patch:
         if patch:
             patch.at(0, 1)
         return call(unet, inputs(unet, family, size))
