@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | memory | fidelity | study | demo`: runs the command, and ends it well on Ctrl-C."""
+"""`python -m benchmarks speed | memory | fidelity | study | demo`: runs a command, and ends it cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks import interrupt
 
 
 def _main() -> int:
-    # Not at the top: an interrupt is answered while torch is being imported, too.
+    # Imported here, so that Ctrl-C is already handled during the slow import of torch.
     from benchmarks import commands
 
     return commands.main()

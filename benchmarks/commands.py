@@ -1,4 +1,7 @@
-"""The commands: parses their options and hands over."""
+"""The command line: parses the options of each command and calls its code.
+
+Each command imports its code when it runs, so that it works without the packages that only other commands need.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from todo.settings import Knob
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status: 1 for a failed command. A wrong argument exits with 2."""
+    """Runs the command line and returns the exit status: 1 for a failed command. A wrong argument exits with 2."""
     return run(_parser(), arguments, "`make demo` installs it", (WorkerError,))
 
 
@@ -26,16 +29,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, does: Callable[[argparse.Namespace], int], described: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=described, description=described, allow_abbrev=False)
-        made.set_defaults(command=does)
-        return made
+    def command(name: str, action: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
+        subparser = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+        subparser.set_defaults(command=action)
+        return subparser
 
-    _add_speed(command("speed", _speed, "Times a UNet of random weights dense, with ToDo, and with its alternatives."))
+    _add_speed(command("speed", _speed, "Times a UNet with random weights: dense, with ToDo, and with alternatives."))
     _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
-    _add_fidelity(command("fidelity", _fidelity, "Measures how near the tiny model's images stay to the dense ones."))
-    _add_study(command("study", _study, "Measures where the moving phase pays: sampling steps, samplers, factors, "
-                       "sharper attention, other patterns. Takes about half an hour on one core."))  # fmt: skip
+    _add_fidelity(command("fidelity", _fidelity, "Measures how close the tiny model's images stay to the dense ones."))
+    _add_study(command("study", _study, "Measures where the moving phase helps: numbers of sampling steps, samplers, "
+                       "factors, sharper attention, other patterns. Takes half an hour on one core."))  # fmt: skip
     _add_demo(command("demo", _demo, "Makes one image with the tiny model, dense and with ToDo, from the same noise."))
     return parser
 
@@ -43,20 +46,20 @@ def _parser() -> argparse.ArgumentParser:
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("measurement").add_argument
     _add_model(add)
-    add("--size", nargs="+", metavar="N|WxH", help="sizes of the images in pixels (default: 768)")
+    add("--size", nargs="+", metavar="N|WxH", help="image sizes in pixels (default: 768)")
     add("--compare", nargs="+", metavar="METHOD",
-        help="'all', or methods by their names in the table; dense is always measured (default: ToDo with the settings "
-        "given; without settings, ToDo with its defaults and with a grid of 32)")  # fmt: skip
+        help="'all', or names of methods as in the table; dense is always measured (default: ToDo with the given "
+        "settings; without settings, ToDo with its defaults and with a grid of 32)")  # fmt: skip
     _add_number(add, "rounds", 10_000, "timed rounds (default: 2 on the CPU, 10 on CUDA)")
     _add_batch(add)
-    _add_number(add, "steps", 1000, "time whole sampling loops of N steps instead of single calls", default=0)
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA where there is one)")
+    _add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls", default=0)
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA if available)")
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float32 on the CPU, float16 on CUDA)")
-    _add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is taken, which other "
+    _add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is measured, which other "
                 "programs disturb least")  # fmt: skip
-    add("--published", action="store_true", help="the sizes, methods and rounds of the published results; takes hours "
-        "on a CPU")  # fmt: skip
-    add("--add", action="store_true", help="keep the sizes that the file has already, if they were measured with the "
+    add("--published", action="store_true", help="measure the sizes, methods and rounds of the published run; takes "
+        "hours on a CPU")  # fmt: skip
+    add("--add", action="store_true", help="keep the other sizes in an existing file, if they were measured with the "
         "same model and versions on the same machine")  # fmt: skip
     _add_output(add, "speed")
     add_settings(parser)
@@ -73,12 +76,12 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
     add = _add_sampling(parser)
     add("--size", nargs="+", metavar="N|WxH", default=["128", "192", "256"],
-        help="in pixels (default: the size it was trained at, one and a half and two times that)")  # fmt: skip
-    add("--prompt", nargs="+", metavar="TEXT", help="(default: all that it knows)")
-    _add_number(add, "seeds", 10_000, "images of each prompt (default: %(default)s)", default=16)
+        help="in pixels (default: 1, 1.5 and 2 times the size that the model was trained at)")  # fmt: skip
+    add("--prompt", nargs="+", metavar="TEXT", help="(default: all prompts that the model knows)")
+    _add_number(add, "seeds", 10_000, "images per prompt (default: %(default)s)", default=16)
     add("--compare", nargs="+", metavar="METHOD",
-        help="methods by their names in the table (default: those of docs/fidelity.md)")  # fmt: skip
-    _add_knob(add, Knob("sharpness", float, 1.0, "Sharpness", "multiplies the queries, so that attention concentrates "
+        help="names of methods as in the table (default: those of docs/fidelity.md)")  # fmt: skip
+    _add_knob(add, Knob("sharpness", float, 1.0, "Sharpness", "multiplies the queries, which concentrates attention "
               "on fewer keys", minimum=0, maximum=1000))  # fmt: skip
     _add_workers(add)
     _add_output(add, "fidelity")
@@ -95,7 +98,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add("--size", default="256", metavar="N|WxH", help="in pixels (default: %(default)s)")
     _add_knob(add, Knob("seed", int, 0, "Seed", "of the noise", minimum=0, maximum=2**32 - 1))
     _add_output(add, "demo")
-    add_settings(parser, "settings (default: at most the grid that the model was trained on, 32 per side)")
+    add_settings(parser, "settings (default: keep 32 keys/values per side, the grid that the model was trained at)")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> Callable[..., Any]:
@@ -107,12 +110,11 @@ def _add_sampling(parser: argparse.ArgumentParser) -> Callable[..., Any]:
 
 
 def _add_model(add: Callable[..., Any]) -> None:
-    add("--model", choices=sorted(FAMILIES), default="sd1", help="whose architecture (default: %(default)s)")
+    add("--model", choices=sorted(FAMILIES), default="sd1", help="architecture (default: %(default)s)")
 
 
 def _add_batch(add: Callable[..., Any]) -> None:
-    _add_number(add, "batch", 1024, "images per call; 2 is one image with its negative prompt (default: %(default)s)",
-                default=1)  # fmt: skip
+    _add_number(add, "batch", 1024, "latents per call; 2 is one image with guidance (default: %(default)s)", default=1)
 
 
 def _add_workers(add: Callable[..., Any]) -> None:
@@ -120,17 +122,18 @@ def _add_workers(add: Callable[..., Any]) -> None:
 
 
 def _add_output(add: Callable[..., Any], name: str) -> None:
-    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="folder for files (default: %(default)s)")
-    add("--name", default=name, help="the files' name (default: %(default)s)")
+    add("--output", type=Path, default=Path("artifacts"), metavar="DIR", help="output folder (default: %(default)s)")
+    add("--name", default=name, help="name of the files without extension (default: %(default)s)")
 
 
 def _add_number(add: Callable[..., Any], name: str, maximum: int, help: str, default: int | None = None) -> None:
-    """A whole number from 1."""
+    """Adds an option for a whole number from 1 to `maximum`."""
     knob = Knob(name, int, None, name.title(), help, minimum=1, maximum=maximum)
     add(f"--{name}", type=reader(knob), metavar="N", default=default, help=help)
 
 
 def _add_knob(add: Callable[..., Any], knob: Knob) -> None:
+    """Adds an option whose help gives the allowed range and the default."""
     add(f"--{knob.name}", type=reader(knob), metavar=knob.kind.__name__.upper(), default=knob.default,
         help=f"{knob.help}, {knob.allowed} (default: %(default)s)")  # fmt: skip
 
@@ -162,7 +165,8 @@ def _fidelity(options: argparse.Namespace) -> int:
     from benchmarks.tiny.sampler import Sampling
 
     task = fidelity.Task(
-        sizes=list(map(read_size, options.size)), prompts=options.prompt or PROMPTS, seeds=options.seeds,
+        sizes=list(dict.fromkeys(map(read_size, options.size))),
+        prompts=list(dict.fromkeys(options.prompt or PROMPTS)), seeds=options.seeds,
         methods=fidelity.methods(options.compare),
         sampling=Sampling(options.steps, options.sampler, options.guidance, options.sharpness),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where and with what a measurement was made."""
+"""Hardware, versions and clock of a measurement."""
 
 from __future__ import annotations
 
@@ -21,8 +21,18 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Environment:
-    """Where and with what was measured. `machine` is the processor's or GPU's model, `system` the operating system;
-    both are empty where not known. `clock` says which time was taken."""
+    """Hardware, versions and clock of a measurement.
+
+    Attributes:
+        date: ISO 8601, local.
+        machine: model of the processor or GPU; '' if unknown.
+        system: operating system; '' if unknown.
+        device: 'cpu' or 'cuda'.
+        threads: torch's threads on the CPU.
+        clock: which time was measured, 'processor time' or 'wall time'.
+        dtype: of the UNet's weights, such as 'float32'.
+        versions: by package.
+    """
 
     date: str
     machine: str
@@ -48,7 +58,7 @@ def usable_device(name: str) -> str:
 
 
 def describe(unet: nn.Module) -> Environment:
-    """The environment of a UNet."""
+    """The environment of a measurement on this UNet, which sets device and dtype."""
     parameter = next(unet.parameters())
     cuda = parameter.device.type == "cuda"
     return Environment(
@@ -64,13 +74,16 @@ def describe(unet: nn.Module) -> Environment:
 
 
 def now(device: torch.device) -> Callable[[], float]:
-    """What tells the seconds of a measurement on a device."""
+    """The clock for measurements on a device; it returns seconds."""
     return _clock(device)[1]
 
 
 def _clock(device: torch.device) -> tuple[str, Callable[[], float]]:
-    """A single thread's own time does not depend on what else the machine has to do; several threads wait for each
-    other, and their time counts the waiting."""
+    """The name of a device's clock, and the clock.
+
+    Processor time does not depend on the machine's other load. With several threads it would be their sum, and would
+    include the time in which they spin while waiting for each other.
+    """
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return "processor time", time.process_time
     return "wall time", time.perf_counter

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM end a command within two seconds, with one line that says what was kept.
+"""Ctrl-C and SIGTERM end a command within two seconds, with one line that says what was saved.
 
-Python runs its own handlers between operations, and one operation of torch's on a large image can take a minute. So a
-thread waits for the signal, too, and ends the process if the command has not ended by itself. Commands write what is
-complete as they go, so nothing is lost by that.
+Python calls signal handlers only between operations, and a single torch operation on a large image can take a minute.
+So a thread waits for the signal, too, and ends the process if the command has not ended by itself. Nothing is lost,
+since commands write results as soon as they are complete.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from contextlib import contextmanager
 from typing import Any
 
 STATUS = 130
-"""The exit status of an interrupted command, as shells have it."""
+"""The exit status of an interrupted command, by the shells' convention."""
 
 _PATIENCE = 0.5
-"""Seconds in which the command may end by itself."""
+"""Seconds that the command has to end by itself."""
 
 
 class Kept:
-    """What an interrupted command has kept, in words. Commands set `text` as they write."""
+    """What an interrupted command has saved so far. Commands update `text` as they write, and it is printed once."""
 
     def __init__(self) -> None:
         self.text = "nothing was written"
-        self._once = threading.Lock()
+        self._printed = threading.Lock()
 
-    def say(self) -> None:
-        """Says it, the first time it is called."""
-        if self._once.acquire(blocking=False):
+    def print_once(self) -> None:
+        """Prints `text`. Further calls, from the command or the watching thread, do nothing."""
+        if self._printed.acquire(blocking=False):
             print(f"\nInterrupted: {self.text}.", file=sys.stderr, flush=True)
 
 
@@ -41,12 +41,12 @@ kept = Kept()
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs the process's one command; returns its exit status."""
-    with _signals_watched():
+    """Runs the command of this process and returns its exit status."""
+    with _watched_signals():
         try:
             return main()
         except KeyboardInterrupt:
-            kept.say()
+            kept.print_once()
             return STATUS
         except ModuleNotFoundError as error:
             print(f"The package {error.name!r} is missing; `make demo` installs it", file=sys.stderr)
@@ -54,13 +54,13 @@ def run(main: Callable[[], int]) -> int:
 
 
 @contextmanager
-def _signals_watched() -> Iterator[None]:
+def _watched_signals() -> Iterator[None]:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupt)
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end, args=(receiver,), daemon=True).start()
+    threading.Thread(target=_end_after_signal, args=(receiver,), daemon=True).start()
     try:
         yield
     finally:
@@ -69,16 +69,16 @@ def _signals_watched() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    """Once: what follows cleans up, and a second signal must not break that off."""
+    """Interrupts once. A second signal must not interrupt the clean-up."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _end(receiver: socket.socket) -> None:
-    """Ends the process some time after a signal; returns when the command has ended without one."""
-    for received in iter(lambda: receiver.recv(1), b""):
-        if received[0] in (signal.SIGINT, signal.SIGTERM):
+def _end_after_signal(receiver: socket.socket) -> None:
+    """Ends the process `_PATIENCE` seconds after a signal; returns when the command ends without one."""
+    for number in iter(lambda: receiver.recv(1), b""):
+        if number[0] in (signal.SIGINT, signal.SIGTERM):
             time.sleep(_PATIENCE)
-            kept.say()
+            kept.print_once()
             os._exit(STATUS)

@@ -1,4 +1,4 @@
-"""A method: one way of computing a UNet's self-attention, put on a UNet for one run and taken off again."""
+"""A method: one way of computing a UNet's self-attention, applied to a UNet for one run and removed again."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from todo.settings import KNOBS
 
 DENSE = "dense"
 
-Size = tuple[int, int]
-"""A latent's height and width."""
+LatentSize = tuple[int, int]
+"""Height and width of a latent."""
 
-PutOn = Callable[[nn.Module, Size], AbstractContextManager[Patch | None]]
-"""Puts a method on a UNet for the length of a `with` block, given the size of the latents that it will see. Yields
-ToDo's patch, or None for a method without one."""
+Apply = Callable[[nn.Module, LatentSize], AbstractContextManager[Patch | None]]
+"""Applies a method to a UNet within a `with` block, for latents of the given size. Yields ToDo's patch, or None for
+another method."""
 
-PutToDoOn = Callable[[nn.Module, Settings], AbstractContextManager[Patch]]
-"""Puts ToDo on a UNet for the length of a `with` block, as `todo.patched` does."""
+ApplyToDo = Callable[[nn.Module, Settings], AbstractContextManager[Patch]]
+"""Applies ToDo to a UNet within a `with` block, as `todo.patched` does."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method under the name that tables, JSON and the option `--compare` use.
+    """One method.
 
     Attributes:
+        name: its name in tables, JSON and the option `--compare`.
+        apply: applies it to a UNet.
         about: what it does, in one line.
-        settings: ToDo's settings for a latent's size; None for the methods of others.
+        settings: ToDo's settings for a latent size; None for other methods.
     """
 
     name: str
-    put_on: PutOn
+    apply: Apply
     about: str = ""
-    settings: Callable[[Size], Settings] | None = None
+    settings: Callable[[LatentSize], Settings] | None = None
 
 
-def as_it_is(unet: nn.Module, latent: Size) -> AbstractContextManager[None]:
-    """Puts nothing on: dense attention."""
+def dense_attention(unet: nn.Module, latent: LatentSize) -> AbstractContextManager[None]:
+    """Leaves the UNet as it is."""
     return nullcontext()
 
 
-def with_todo(settings: Callable[[Size], Settings], put_on: PutToDoOn = patched) -> PutOn:
-    """Puts ToDo on, with settings that may depend on the latent's size."""
-    return lambda unet, latent: put_on(unet, settings(latent))
+def with_todo(settings: Callable[[LatentSize], Settings], apply: ApplyToDo = patched) -> Apply:
+    """Applies ToDo, with settings that may depend on the latent's size."""
+    return lambda unet, latent: apply(unet, settings(latent))
 
 
 def settings_label(settings: Settings) -> str:
-    """The settings that act in its mode and differ from the defaults, in short. In manual mode the factor is always
-    there, since it tells the mode."""
+    """A short label: the settings that act in the given mode and differ from their defaults; 'default' if none does.
+    Manual mode always includes the factor, which implies the mode."""
     values = settings.to_dict()
     acting = [name for name, knob in KNOBS.items() if name != "mode" and knob.mode in (None, settings.mode)]
     shown = [name for name in acting if name == "factor" or values[name] != KNOBS[name].default]
@@ -60,10 +62,10 @@ def settings_label(settings: Settings) -> str:
 
 
 def check_names(names: Iterable[str], known: Collection[str]) -> None:
-    """Refuses unknown methods.
+    """Checks the names of methods.
 
     Raises:
-        SettingsError: a name is not among the known ones.
+        SettingsError: a name is unknown.
     """
     for name in names:
         if name not in known:

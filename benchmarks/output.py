@@ -1,4 +1,4 @@
-"""What every command writes: its folder, its files, its tables."""
+"""Output of the commands: files, JSON, and tables as text or Markdown."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from todo import SettingsError
 Cells = Sequence[str]
 
 _UNLIMITED = 10**6
-"""Columns where no terminal sets a limit: in a file or a pipe."""
+"""Columns of output that is not a terminal, such as a file or a pipe."""
 
 
 def files(folder: Path, name: str, *endings: str) -> list[Path]:
-    """The files of a command, checked before it begins: it may run for hours.
+    """The paths of a command's files, one for each ending. They are checked before the command runs for hours.
 
     Raises:
-        SettingsError: the name is no file's name, or a file cannot be written.
+        SettingsError: the name contains a folder, or a file cannot be written.
     """
     if Path(name).name != name or not name or not name.isprintable():
-        raise SettingsError("name", f"name: {name!r} is not allowed; it must be a file's name without a folder")
+        raise SettingsError("name", f"name: {name!r} is not allowed; it must be a file name without a folder")
     paths = [folder / f"{name}.{ending}" for ending in endings]
     check(*paths)
     return paths
 
 
 def check(*paths: Path) -> None:
-    """Makes the folders of files and checks that the files can be written.
+    """Creates the folders of files and checks that the files can be written.
 
     Raises:
-        SettingsError: one cannot.
+        SettingsError: a file cannot be written.
     """
     for path in paths:
         try:
@@ -54,7 +54,7 @@ def _try_to_write(path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes a file whole or not at all: whatever ends the command leaves the former file or the new one."""
+    """Writes a file atomically: an interrupted command leaves the previous file or the complete new one."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
@@ -69,14 +69,16 @@ def read_json(path: Path) -> Any:
 
 
 def markdown(head: Cells, rows: Sequence[Cells]) -> str:
-    """A table in Markdown."""
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def table(head: Cells, groups: Sequence[Sequence[Cells]]) -> str:
-    """A table as text, a rule between groups of rows. A cell may have several lines. Where the terminal is too narrow
-    for the columns, every row becomes a list of its cells."""
+    """A table as text, with a rule between groups of rows. Cells may have several lines.
+
+    If the terminal is too narrow for the columns, each row becomes a list of its cells instead.
+    """
     rows = [row for group in groups for row in group]
     by_column = zip(head, *rows, strict=True)
     widths = [max(len(part) for cell in column for part in cell.split("\n")) for column in by_column]
@@ -91,23 +93,23 @@ def table(head: Cells, groups: Sequence[Sequence[Cells]]) -> str:
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """Labels and their values, one below the other; long values go on beneath themselves."""
+    """Labels and values, one pair per line. Long values wrap and stay aligned."""
     width = max(len(label) for label, _ in rows)
     return "\n".join(wrapped(f"{label:<{width}}  {value}", " " * (width + 2)) for label, value in rows)
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """Text in lines no longer than the terminal's."""
+    """Text wrapped at the width of the terminal."""
     return "\n".join(textwrap.wrap(text, columns(), subsequent_indent=indent, break_long_words=False))
 
 
 def columns() -> int:
-    """How many columns the terminal has."""
+    """Width of the terminal in characters."""
     return shutil.get_terminal_size((_UNLIMITED, 24)).columns
 
 
 def _aligned(cells: Cells, widths: Sequence[int]) -> Iterator[str]:
-    """The lines of one row of cells."""
+    """The lines of one row, its cells padded to the columns' widths."""
     split = [cell.split("\n") for cell in cells]
     for index in range(max(map(len, split))):
         texts = (parts[index] if index < len(parts) else "" for parts in split)
@@ -115,6 +117,5 @@ def _aligned(cells: Cells, widths: Sequence[int]) -> Iterator[str]:
 
 
 def _listed(head: Cells, row: Cells) -> str:
-    """A row as a list: its cells that hold anything, each after its column's head."""
-    labels = [(name, cell.replace("\n", ", ")) for name, cell in zip(head, row, strict=True) if cell]
-    return pairs(labels)
+    """A row as a list of its non-empty cells, each labelled with its column's head."""
+    return pairs([(label, cell.replace("\n", ", ")) for label, cell in zip(head, row, strict=True) if cell])

@@ -1,5 +1,5 @@
-"""What others do to self-attention, each put on a UNet for the length of a `with` block: token merging, tiles, the
-authors' reference implementation, and a single key as the limit of all."""
+"""Alternatives to ToDo, each applied to a UNet within a `with` block: token merging, tiles, the authors' reference
+implementation, and a single key as the limit for any method that reduces keys."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
-from benchmarks.method import Size
+from benchmarks.hooks import attached
+from benchmarks.method import LatentSize
 from todo.downsample import kept_size
 from todo.unet import SelfAttention, find_self_attention
 
 _TILE, _SMALLEST_TILE = 32, 16
-"""HyperTile's tiles, in latent positions per side: 256 pixels by default, and at least 128 where the image's sides
-call for smaller ones."""
+"""Sides of HyperTile's tiles in latent positions: 256 pixels by default, and at least 128 where the image's sides need
+smaller tiles."""
 
 
 @contextmanager
 def one_key(unet: nn.Module) -> Iterator[None]:
-    """One key/value token, the first, in every self-attention outside the middle block."""
+    """Keeps only the first key/value token, in every self-attention outside the middle block."""
 
     def keep_first(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][:, :1],)
 
     blocks = find_self_attention(unet)
-    with _hooks(projection.register_forward_pre_hook(keep_first) for projection in _projections(blocks)):
+    with attached(projection.register_forward_pre_hook(keep_first) for projection in _projections(blocks)):
         yield None
 
 
 @contextmanager
 def reference(unet: nn.Module, factor: float) -> Iterator[None]:
-    """Keys and values of the finest level downsampled by permute, interpolate and permute, once for each of the two.
+    """Downsamples keys and values of the finest level by permute, interpolate and permute, separately for each.
 
     Source: the authors' implementation, ethansmith2000/ImprovedTokenMerge.
     """
@@ -48,11 +48,13 @@ def reference(unet: nn.Module, factor: float) -> Iterator[None]:
 
 @contextmanager
 def token_merging(unet: nn.Module, ratio: float, stride: int = 2) -> Iterator[None]:
-    """Token merging by the package tomesd, at the UNet's finest self-attention. On SDXL its own default reaches none.
+    """Token merging by the package tomesd, at the UNet's finest self-attention.
+
+    The package's default for `max_downsample` reaches no self-attention of SDXL, so it is set to reach the finest.
 
     Args:
-        ratio: share of the tokens that is merged away, at most 1 − 1 / stride².
-        stride: side of the cells of which one token each is never merged; 2 is the package's default.
+        ratio: share of tokens that are merged away, at most 1 − 1 / stride².
+        stride: side of the cells in which one token is never merged; 2 is the package's default.
     """
     import tomesd
 
@@ -67,11 +69,12 @@ def token_merging(unet: nn.Module, ratio: float, stride: int = 2) -> Iterator[No
 
 
 @contextmanager
-def hypertile(unet: nn.Module, latent: Size) -> Iterator[None]:
-    """HyperTile at its defaults, but always with the most tiles, where HyperTile draws one of three numbers at random.
+def hypertile(unet: nn.Module, latent: LatentSize) -> Iterator[None]:
+    """HyperTile with its defaults, but always with the most tiles. HyperTile itself draws one of the three largest
+    numbers of tiles at random.
 
-    A level's tiles have as many more tokens as its grid is coarser. So deeper levels are tiled only in very large
-    images, and the middle block in none that are measured here.
+    The minimum side of a tile, in tokens, is multiplied by the level's resolution. So deeper levels are tiled only in
+    very large images. The middle block is left out, since no image measured here is large enough.
 
     Source: AUTOMATIC1111's built-in extension hypertile, version 1.10.
     """
@@ -80,37 +83,41 @@ def hypertile(unet: nn.Module, latent: Size) -> Iterator[None]:
         yield None
 
 
-def tile_side(latent: Size) -> int:
-    """The side of HyperTile's tiles in latent positions: the largest power of two that divides both sides of the
-    latent, within HyperTile's bounds."""
+def tile_side(latent: LatentSize) -> int:
+    """The minimum side of HyperTile's tiles, in latent positions: the largest power of two that divides both sides of
+    the latent, within HyperTile's bounds."""
     common = math.gcd(*latent)
     return max(min(common & -common, _TILE), _SMALLEST_TILE)
 
 
-def tile_count(side: int, least: int) -> int:
-    """Into how many equal tiles HyperTile splits `side` tokens: the most that are no shorter than `least`."""
-    return max((count for count in range(1, side // least + 1) if side % count == 0), default=1)
+def tile_count(side: int, minimum: int) -> int:
+    """The largest number of equal tiles that `side` tokens can be split into, each of at least `minimum` tokens."""
+    return max((count for count in range(1, side // minimum + 1) if side % count == 0), default=1)
 
 
 @contextmanager
-def tiled(least: dict[SelfAttention, int]) -> Iterator[None]:
-    """Blocks attend within tiles: as many as fit that are no shorter than `least` tokens per side, by block."""
-    with _Grids(least) as grids, ExitStack() as stack:
-        for block, tokens in least.items():
-            stack.enter_context(_tiled(block, grids, tokens))
+def tiled(minimum_sides: dict[SelfAttention, int]) -> Iterator[None]:
+    """Makes blocks attend within tiles, as many as possible.
+
+    Args:
+        minimum_sides: by block, the least number of tokens per side of a tile.
+    """
+    with _Grids(minimum_sides) as grids, ExitStack() as stack:
+        for block, minimum in minimum_sides.items():
+            stack.enter_context(_tiled(block, grids, minimum))
         yield None
 
 
 def finest(unet: nn.Module) -> list[SelfAttention]:
-    """The self-attention blocks of the UNet's finest level that has any."""
+    """The blocks of the UNet's finest self-attention level."""
     return [block for block in find_self_attention(unet) if block.resolution == 1]
 
 
 def _finest_downsampling(unet: Any) -> int:
-    """How many times smaller than the latent, per side, the grid of the finest self-attention is."""
+    """The side of the latent over the side of the finest self-attention's grid."""
     stages = getattr(unet, "down_blocks", None)
     if stages is None:
-        return 1  # ldm's layouts attend at the latent's own size
+        return 1  # ldm's UNets have self-attention at the latent's own size
     return int(2 ** next(index for index, stage in enumerate(stages) if getattr(stage, "attentions", None)))
 
 
@@ -119,24 +126,24 @@ def _interpolating(block: SelfAttention, grids: _Grids, factor: float) -> Iterat
     def shrink(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (_interpolated(args[0], grids[block.transformer], factor),)
 
-    with _hooks(projection.register_forward_pre_hook(shrink) for projection in _projections([block])):
+    with attached(projection.register_forward_pre_hook(shrink) for projection in _projections([block])):
         yield None
 
 
 def _interpolated(tokens: Tensor, grid: tuple[int, int], factor: float) -> Tensor:
-    """Tokens (batch, h·w, channels) on a grid smaller by `factor` per side."""
+    """Tokens (batch, h·w, channels) of a grid (h, w), brought to a grid smaller by `factor` per side."""
     planes = tokens.unflatten(1, grid).permute(0, 3, 1, 2)
-    small = functional.interpolate(planes, size=[kept_size(side, factor) for side in grid], mode="nearest")
-    return small.permute(0, 2, 3, 1).flatten(1, 2)
+    smaller = functional.interpolate(planes, size=[kept_size(side, factor) for side in grid], mode="nearest")
+    return smaller.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @contextmanager
-def _tiled(block: SelfAttention, grids: _Grids, least: int) -> Iterator[None]:
-    """One block attends tile by tile; a tile has at least `least` tokens per side."""
+def _tiled(block: SelfAttention, grids: _Grids, minimum: int) -> Iterator[None]:
+    """Makes one block attend within tiles of at least `minimum` tokens per side."""
 
     def counts() -> tuple[tuple[int, int], tuple[int, int]]:
         grid = grids[block.transformer]
-        return grid, (tile_count(grid[0], least), tile_count(grid[1], least))
+        return grid, (tile_count(grid[0], minimum), tile_count(grid[1], minimum))
 
     def split(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         grid, (down, across) = counts()
@@ -150,12 +157,12 @@ def _tiled(block: SelfAttention, grids: _Grids, least: int) -> Iterator[None]:
         return parts.transpose(2, 3).flatten(1, 4)
 
     attention = block.attention
-    with _hooks([attention.register_forward_pre_hook(split), attention.register_forward_hook(join)]):
+    with attached([attention.register_forward_pre_hook(split), attention.register_forward_hook(join)]):
         yield None
 
 
 class _Wrapped(nn.Module):
-    """Holds a UNet where tomesd looks for ldm's: in .model.diffusion_model."""
+    """Holds a UNet at `.model.diffusion_model`, where tomesd looks for ldm's."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
@@ -164,7 +171,7 @@ class _Wrapped(nn.Module):
 
 
 class _Grids(dict[nn.Module, tuple[int, int]]):
-    """The present token grid (h, w) of each spatial transformer, while the `with` block lasts."""
+    """The current token grid (h, w) of each spatial transformer, within a `with` block."""
 
     def __init__(self, blocks: Iterable[SelfAttention]):
         super().__init__()
@@ -172,13 +179,14 @@ class _Grids(dict[nn.Module, tuple[int, int]]):
         self._stack = ExitStack()
 
     def __enter__(self) -> _Grids:
-        self._stack.enter_context(_hooks(each.register_forward_pre_hook(self._remember) for each in self._transformers))
+        hooks = (transformer.register_forward_pre_hook(self._record) for transformer in self._transformers)
+        self._stack.enter_context(attached(hooks))
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def _remember(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _record(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self[module] = (args[0].shape[-2], args[0].shape[-1])
 
 
@@ -186,13 +194,3 @@ def _projections(blocks: Sequence[SelfAttention]) -> Iterator[nn.Module]:
     for block in blocks:
         attention: Any = block.attention
         yield from (attention.to_k, attention.to_v)
-
-
-@contextmanager
-def _hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    held = list(handles)
-    try:
-        yield
-    finally:
-        for handle in held:
-            handle.remove()

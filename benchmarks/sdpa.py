@@ -1,4 +1,4 @@
-"""Gives ldm's attention the kernel that hosts use."""
+"""PyTorch's scaled_dot_product_attention for ldm's UNets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional
 
 
 def use_sdpa(unet: nn.Module) -> None:
-    """Lets ldm's attention use PyTorch's scaled_dot_product_attention.
+    """Makes ldm's attention use PyTorch's scaled_dot_product_attention.
 
-    ldm's own forward writes out the whole matrix of scores: at 1024×1024 that is 8 heads × 16384² × 4 bytes, 8.6 GB,
-    for every block of the finest level. No host still does so, and measuring against it would flatter ToDo.
+    ldm's own forward stores the whole score matrix: at 1024×1024 that is 8 heads × 16384² × 4 bytes, 8.6 GB, for every
+    block of the finest level. No host does so by default, and a comparison with it would flatter ToDo.
     """
     from ldm.modules.attention import BasicTransformerBlock
 
@@ -24,11 +24,14 @@ def use_sdpa(unet: nn.Module) -> None:
 
 
 def _sdpa_forward(attention: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """ldm's CrossAttention.forward but for the kernel. The projections are called as modules, so that hooks fire.
+    """ldm's CrossAttention.forward with another kernel. Projections are called as modules, so that their hooks run.
 
     Args:
         x: (batch, queries, channels).
         context: (batch, keys, context channels); None for self-attention.
+
+    Returns:
+        (batch, queries, channels).
     """
     context = x if context is None else context
     query, key, value = (

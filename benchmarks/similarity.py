@@ -1,4 +1,4 @@
-"""How near one image is to another. Images are float arrays (height, width, 3) in [0, 1]."""
+"""Similarity of two images. Images are float arrays (height, width, 3) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float64]
 
-_LEAST_ERROR = 1e-10
+_SMALLEST_ERROR = 1e-10
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue, by Rec. 709."""
 
 
 def psnr(image: Image, other: Image) -> float:
-    """Peak signal-to-noise ratio in dB, at most 100, so that means over equal images stay finite."""
+    """Peak signal-to-noise ratio in dB, at most 100, so that a mean that includes equal images stays finite."""
     error = np.mean((image - other) ** 2)
-    return float(-10 * np.log10(max(error, _LEAST_ERROR)))
+    return float(-10 * np.log10(max(error, _SMALLEST_ERROR)))
 
 
 def ssim(image: Image, other: Image) -> float:
-    """Structural similarity: 1 for equal images."""
+    """Structural similarity, at most 1, which equal images have."""
     from skimage.metrics import structural_similarity
 
     return float(structural_similarity(image, other, channel_axis=2, data_range=1.0))
 
 
 def detail(image: Image, other: Image) -> float:
-    """The energy of fine detail relative to the other image's: 1 where it is the same, less where details are
-    blurred."""
+    """The energy of fine detail relative to the other image's: 1 if equal, less if details are blurred."""
     return _fine_energy(image) / _fine_energy(other)
 
 
 def _fine_energy(image: Image) -> float:
-    """Energy of the luminance's Laplacian, which leaves high spatial frequencies."""
+    """Mean squared Laplacian of the luminance, which responds to high spatial frequencies."""
     from scipy.ndimage import laplace
 
     return float(np.mean(laplace(image @ np.array(_LUMINANCE)) ** 2))

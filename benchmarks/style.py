@@ -1,4 +1,4 @@
-"""How plots look: one style, and one colour for each idea that several plots show."""
+"""The style of all plots, and the colours that several plots share."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _STYLE: Any = {
 
 
 def save(draw: Callable[[], Figure], path: Path, dpi: int) -> None:
-    """Draws a figure in the style and writes it. A Figure made without pyplot is always drawn by Agg, whatever the
-    environment says."""
+    """Draws a figure in this style and writes it. Figures made without pyplot need no display."""
     partial = path.with_name(f"{path.name}.partial")
     with mpl.rc_context(_STYLE):
         draw().savefig(partial, dpi=dpi, format=path.suffix.removeprefix("."))

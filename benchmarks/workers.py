@@ -1,5 +1,5 @@
-"""Jobs spread over processes. They end at once when the command is interrupted, and never outlive it, whatever ends
-it."""
+"""Distributes jobs over processes. The processes end at once when the command is interrupted, and never outlive it,
+even if it is killed."""
 
 from __future__ import annotations
 
@@ -14,67 +14,71 @@ from multiprocessing import connection
 from typing import Any
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
-"""A function of the module level, and its arguments."""
+"""A module-level function, which can be pickled, and its arguments."""
 
 
 class WorkerError(RuntimeError):
-    """A worker ended without an answer, for want of memory, say; or where in a worker an error arose."""
+    """A worker ended without an answer, perhaps for lack of memory; or, as the cause of an error that a job raised, the
+    traceback in the worker."""
 
 
 def run(jobs: Sequence[Job], workers: int, prepare: Callable[[], None]) -> Iterator[tuple[int, Any]]:
-    """The number of each job and what it returned, in the order in which they end.
+    """Runs jobs in up to `workers` processes.
 
     Args:
-        prepare: what every worker does first.
+        prepare: called once in every worker, before its first job.
+
+    Yields:
+        The index of each job and its result, as jobs finish.
 
     Raises:
-        Exception: the first that a job raises; it ends the others.
+        Exception: the first that a job raises; the other jobs are stopped.
         WorkerError: a worker ended without an answer.
     """
     waiting = list(enumerate(jobs))[::-1]
     with _started(min(workers, len(jobs)), prepare) as pipes:
-        busy = {pipe: _hand(pipe, waiting) for pipe in pipes}
+        busy = {pipe: _send_next(pipe, waiting) for pipe in pipes}
         while busy:
             for pipe in connection.wait(list(busy)):
                 assert isinstance(pipe, connection.Connection)
-                number = busy.pop(pipe)
-                yield number, _answer(pipe)
+                index = busy.pop(pipe)
+                yield index, _receive(pipe)
                 if waiting:
-                    busy[pipe] = _hand(pipe, waiting)
+                    busy[pipe] = _send_next(pipe, waiting)
 
 
-def _hand(pipe: Any, waiting: list[tuple[int, Job]]) -> int:
-    """Gives the next job to a worker, and returns its number."""
-    number, job = waiting.pop()
+def _send_next(pipe: Any, waiting: list[tuple[int, Job]]) -> int:
+    """Sends the next job to a worker and returns its index."""
+    index, job = waiting.pop()
     try:
         pipe.send(job)
     except OSError:
-        raise _ended() from None
-    return number
+        raise _worker_lost() from None
+    return index
 
 
-def _answer(pipe: Any) -> Any:
+def _receive(pipe: Any) -> Any:
     try:
-        value, error, where = pipe.recv()
+        value, error, traceback_text = pipe.recv()
     except (EOFError, OSError):
-        raise _ended() from None
+        raise _worker_lost() from None
     if error:
-        raise error from WorkerError(where)
+        raise error from WorkerError(traceback_text)
     return value
 
 
-def _ended() -> WorkerError:
+def _worker_lost() -> WorkerError:
     return WorkerError("a worker process ended without an answer; was there enough memory?")
 
 
 @contextmanager
 def _started(count: int, prepare: Callable[[], None]) -> Iterator[list[Any]]:
-    """Our ends of the pipes to so many workers, which are ended with the block."""
+    """Starts `count` workers and yields the parent's ends of their pipes. The workers end with the block."""
     context = multiprocessing.get_context("spawn")
     pipes: list[Any] = []
     processes = []
     try:
-        with _interrupts_ignored():  # which the workers inherit: Ctrl-C in a terminal reaches them, too
+        with _interrupts_ignored():  # inherited by the workers, since Ctrl-C in a terminal reaches them, too
             for _ in range(count):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(theirs, prepare), daemon=True)
@@ -103,7 +107,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _work(pipe: Any, prepare: Callable[[], None]) -> None:
-    """A worker's life."""
+    """Runs in a worker: answers each job until the process is terminated."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare()
@@ -116,7 +120,7 @@ def _work(pipe: Any, prepare: Callable[[], None]) -> None:
 
 
 def _end_with_parent() -> None:
-    """However the parent ends: nobody waits for the answer any more."""
+    """Ends this worker when the parent has ended, even if it was killed and could not terminate its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

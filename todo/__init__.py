@@ -16,7 +16,7 @@ try:
     from .settings import Settings, SettingsError
     from .unet import UnsupportedModelError
 except (ModuleNotFoundError, KeyboardInterrupt) as error:
-    # `python -m todo` imports the package before its __main__ could say anything.
+    # `python -m todo` imports this package before __main__ can catch the error and report it in one line.
     missing = getattr(error, "name", None)
     if sys.argv[0] != "-m" or (missing not in ("torch", "einops") and not isinstance(error, KeyboardInterrupt)):
         raise

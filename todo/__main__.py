@@ -19,21 +19,21 @@ _UNLIMITED = 10**6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status; a wrong argument exits with 2."""
+    """Runs the command line and returns the exit status; a wrong argument exits with 2."""
     return run(_parser(), arguments, "pip install torch einops")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m todo", description="Token downsampling for Stable Diffusion.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    described = "Predicts tokens and work for an image's size, dense and with ToDo."
-    planning = commands.add_parser("plan", help=described, description=described, allow_abbrev=False)
-    planning.set_defaults(command=_plan)
-    planning.add_argument("--width", default=1024, help="in pixels (default: %(default)s)")
-    planning.add_argument("--height", default=1024, help="in pixels (default: %(default)s)")
-    planning.add_argument("--family", default="sd1", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
-    planning.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(planning)
+    description = "Predicts tokens and work for an image size, dense and with ToDo."
+    command = commands.add_parser("plan", help=description, description=description, allow_abbrev=False)
+    command.set_defaults(command=_plan)
+    command.add_argument("--width", default=1024, help="in pixels (default: %(default)s)")
+    command.add_argument("--height", default=1024, help="in pixels (default: %(default)s)")
+    command.add_argument("--family", default="sd1", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(command)
     return parser
 
 

@@ -27,18 +27,18 @@ from .schedule import Moment, factor_at, phase_step
 from .settings import Settings
 from .unet import SelfAttention
 
-# Each reason completes a sentence such as 'left whole …'.
+# Each reason completes a sentence such as 'left whole …'. Without commas and colons, infotext needs no quotes.
 MASK = "with an attention mask"
 NO_GRID = "without a known token grid"
 NO_QUERY = "with keys computed before the queries"
 OTHER_BATCH = "with different batch sizes of keys and queries (tiled by HyperTile or another extension)"
 OTHER_TOKENS = (
-    "with a token count that is not a multiple of the grid (tiled or merged by HyperTile, token merging or another "
+    "with a token count that is not a multiple of the grid (tiled or merged by HyperTile or token merging or another "
     "extension)"
 )
-NOT_TOKENS = "with an input that is not (batch, tokens, channels)"
-REPLACED = "with projections replaced by another extension, which may need every token"
-BYPASSED = "with the key projection bypassed (fused, or replaced by another extension)"
+NOT_TOKENS = "with an input that is not batch × tokens × channels"
+REPLACED = "with projections replaced by another extension that may need every token"
+BYPASSED = "with the key projection bypassed (fused or replaced by another extension)"
 
 
 def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,4 @@
-"""What the command lines of this package and of the benchmarks share: settings as options, and one line for whatever
-goes wrong."""
+"""Shared by the command lines of this package and of the benchmarks: settings as options, errors in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from typing import Any
 from .settings import KNOBS, Knob, Settings, SettingsError
 
 _PLAIN = {"→": "->", "−": "-", "─": "-", "…": "...", "¼": "1/4", "×": "x", "·": "-", "–": "-", "±": "+-", "²": "2"}
-"""What stands for a character where the console's encoding lacks it."""
+"""Substitutes for characters that the console's encoding lacks."""
 
 
 def run(
@@ -23,16 +22,19 @@ def run(
     hint: str,
     failures: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Parses a command line and runs its command, `options.command`, a function of the options that returns the exit
-    status. Whatever goes wrong in a way that a user can mend is told in one line.
+    """Parses a command line and calls its `options.command`, which takes the options and returns the exit status.
+
+    A wrong setting or a missing package, which the user can fix, is reported in one line instead of a traceback.
 
     Args:
-        hint: how to get a package that is missing.
-        failures: further errors whose message is all that a user needs.
+        hint: how to install a missing package.
+        failures: further errors to report in one line.
 
     Returns:
-        The exit status: 1 for a failed command, or one whose output nobody reads any more. A wrong argument exits
-        with 2.
+        The command's exit status; 1 if a package is missing or the reader of the output closed the pipe.
+
+    Raises:
+        SystemExit: with status 2 for a wrong argument.
     """
     _adapt_to_console()
     options = parser.parse_args(arguments)
@@ -55,31 +57,31 @@ def run(
 
 
 def _drop_output() -> None:
-    """Python would flush once more at its end, and complain."""
+    """Python flushes once more at exit, which would fail again and print a traceback."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:
-    """Adds an option for every knob."""
+    """Adds an option for every setting. A switch may be given without a value."""
     group = parser.add_argument_group(title)
     for name, knob in KNOBS.items():
-        described = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}."
-        optional: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
+        description = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}."
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
         group.add_argument(
             f"--{name.replace('_', '-')}", type=reader(knob), dest=name, metavar=knob.kind.__name__.upper(),
-            help=described.replace("%", "%%"), **optional,
+            help=description.replace("%", "%%"), **switch,
         )  # fmt: skip
 
 
 def given_settings(options: argparse.Namespace) -> Settings | None:
-    """The settings that were named on the command line; None where none was."""
+    """The settings from the command line; None if it names none."""
     given = {name: value for name in KNOBS if (value := getattr(options, name)) is not None}
     return Settings.from_dict(given) if given else None
 
 
 def reader(knob: Knob) -> Callable[[str], Any]:
-    """The knob's own parsing, with its own message, as argparse wants it."""
+    """The parser of a knob's value, for argparse's `type`. It keeps the knob's own error message."""
 
     def read(text: str) -> Any:
         try:
@@ -91,7 +93,7 @@ def reader(knob: Knob) -> Callable[[str], Any]:
 
 
 def _adapt_to_console() -> None:
-    """Prints a substitute for every character that the console's encoding lacks, instead of failing."""
+    """Makes output to a console with a small character set print substitutes instead of failing."""
     codecs.register_error("todo-plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -101,4 +103,4 @@ def _adapt_to_console() -> None:
 def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_PLAIN.get(each, "?") for each in error.object[error.start : error.end]), error.end
+    return "".join(_PLAIN.get(character, "?") for character in error.object[error.start : error.end]), error.end

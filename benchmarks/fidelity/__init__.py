@@ -1,1 +1,1 @@
-"""How near the images made with a method stay to the dense ones: the tiny model makes both from the same noise."""
+"""How close the images of a method stay to the dense ones. The tiny model makes both from the same noise."""

@@ -1,4 +1,5 @@
-"""The methods whose fidelity is measured, by the share of the finest level's tokens that a query still sees."""
+"""The methods whose fidelity is measured. Most have a factor, so that methods which keep equally many keys are
+compared."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_by_block, patched_with_offsets, patched_with_order
-from benchmarks.method import DENSE, Method, PutToDoOn, Size, as_it_is, with_todo
+from benchmarks.method import DENSE, ApplyToDo, LatentSize, Method, dense_attention, with_todo
 from todo import Settings, patched
 from todo.downsample import phase_order
 
@@ -23,60 +24,65 @@ ONE_KEY = "one key"
 
 
 def named(curve: str, factor: float) -> str:
-    """The name of a curve's method at a factor."""
+    """The name of the method at a factor on a curve; the curve's own name for factor 0."""
     return f"{curve}, f={factor:g}" if factor else curve
 
 
 def with_phases(variant: str) -> str:
-    """The curve of the methods whose phase moves in another way."""
+    """The curve of ToDo with another movement of the phase."""
     return f"{FINEST_ONLY}, phases {variant}"
 
 
 @dataclass(frozen=True)
 class Reduction(Method):
-    """A method at a factor per side: a query sees 1 / factor² of the finest level's tokens. `factor` is 0 where that
-    does not describe it. `curve` names the curve of a plot that the method lies on."""
+    """A method that reduces keys.
+
+    Attributes:
+        curve: the name shared by a plotted curve's methods, which differ only in their factor.
+        factor: per side: a query attends to 1 / factor² of the finest level's tokens. 0 for methods without one.
+    """
 
     curve: str = ""
     factor: float = 0
 
 
-def _reduction(curve: str, factor: float, put_on: Any) -> Reduction:
-    return Reduction(named(curve, factor), put_on, curve=curve, factor=factor)
+def _reduction(curve: str, factor: float, apply: Any) -> Reduction:
+    return Reduction(named(curve, factor), apply, curve=curve, factor=factor)
 
 
-def _todo(curve: str, factor: float, put_on: PutToDoOn = patched, **settings: Any) -> Reduction:
-    """ToDo at a factor, with further settings."""
-    chosen = Settings(mode="manual", factor=factor, **settings)
-    return _reduction(curve, factor, with_todo(lambda latent: chosen, put_on))
+def _todo(curve: str, factor: float, apply: ApplyToDo = patched, **settings: Any) -> Reduction:
+    """ToDo in manual mode at a factor, with further settings."""
+    manual = Settings(mode="manual", factor=factor, **settings)
+    return _reduction(curve, factor, with_todo(lambda latent: manual, apply))
 
 
 def _all_levels(curve: str, factor: float, **settings: Any) -> Reduction:
-    """The same factor at every level, as mode auto does by default."""
+    """ToDo with the same factor at every level, as auto mode has by default."""
     return _todo(curve, factor, deep_factor=factor, **settings)
 
 
-def _merged(factor: int, unet: nn.Module, latent: Size) -> AbstractContextManager[None]:
+def _merged(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextManager[None]:
     return peers.token_merging(unet, 1 - 1 / factor**2, stride=factor)
 
 
-def _tiled(factor: int, unet: nn.Module, latent: Size) -> AbstractContextManager[None]:
+def _tiled(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextManager[None]:
     return peers.tiled(dict.fromkeys(peers.finest(unet), math.ceil(max(latent) / factor)))
 
 
-_PHASES: dict[str, PutToDoOn] = {
+_PHASES: dict[str, ApplyToDo] = {
     **{name: partial(patched_with_order, order=order) for name, order in ORDERS.items()},
     "by block too": patched_by_block,
     **{name: partial(patched_with_offsets, offsets=offsets) for name, offsets in OFFSETS.items()},
 }
 
 
-def _is_todos_own(name: str, factor: int) -> bool:
+def _is_todos_order(name: str, factor: int) -> bool:
+    """Whether an order equals ToDo's at a factor, so that measuring it would repeat ToDo."""
     return name in ORDERS and ORDERS[name](factor) == phase_order(factor)
 
 
 _METHODS = (
-    _reduction(DENSE, 0, as_it_is),
+    _reduction(DENSE, 0, dense_attention),
     *(_all_levels(TODO, factor) for factor in (2, 4, 8)),
     _all_levels(UNTIL, 4, end=0.8),
     *(_todo(FINEST_ONLY, factor) for factor in (2, 4)),
@@ -88,10 +94,10 @@ _METHODS = (
 
 _STUDIED = (
     *(
-        _todo(with_phases(name), factor, put_on)
-        for name, put_on in _PHASES.items()
+        _todo(with_phases(name), factor, apply)
+        for name, apply in _PHASES.items()
         for factor in (2, 4)
-        if not _is_todos_own(name, factor)
+        if not _is_todos_order(name, factor)
     ),
     *(
         _todo(f"{FINEST_ONLY}, {name}", factor, method=name)
@@ -105,12 +111,12 @@ _STUDIED = (
 )
 
 PUBLISHED = tuple(method.name for method in _METHODS)
-"""The methods that are compared unless others are named, dense first."""
+"""Names of the methods that are compared by default, dense first."""
 
 METHODS = {method.name: method for method in (*_METHODS, *_STUDIED)}
-"""Every method by its name."""
+"""All methods by name."""
 
 
 def counterpart(method: Reduction) -> str:
-    """The paper's method at the same factor, which a method is measured against."""
+    """The name of the paper's method at the same factor, which a method's error is divided by."""
     return named(PAPER, method.factor)

@@ -1,5 +1,8 @@
-"""Other patterns of kept tokens, to measure against ToDo's own: other orders in which a cell's positions, (row, column)
-in a square of a given side, are kept from step to step, (0, 0) first; and other offsets between neighbouring cells."""
+"""Alternatives to ToDo's pattern of kept tokens: other orders in which a cell's positions are kept from step to step,
+and other offsets between neighbouring cells.
+
+A cell is a square of tokens of which one is kept. Its side, `cell`, is the factor.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ from todo import Patch, Settings, downsample, patched
 from todo.schedule import Moment
 
 Order = tuple[tuple[int, int], ...]
+"""All (row, column) positions of a cell, in the order in which they are kept. (0, 0) comes first."""
 
 Offsets = Callable[[int, int, int, int], tuple[Tensor, Tensor]]
-"""Each cell's offset of the kept token, as `todo.downsample.offsets` gives it."""
+"""The offset of the kept token in each cell, with the signature of `todo.downsample.offsets`."""
 
 
 def raster(cell: int) -> Order:
@@ -28,15 +32,15 @@ def raster(cell: int) -> Order:
 
 
 def diagonal(cell: int) -> Order:
-    """Down the diagonals, one after the other."""
+    """One diagonal after the other, each from top to bottom."""
     return tuple((row, (row + shift) % cell) for shift in range(cell) for row in range(cell))
 
 
 def shuffled(cell: int) -> Order:
-    """At random, but (0, 0) first."""
-    first, *others = raster(cell)
-    random.Random(cell).shuffle(others)
-    return (first, *others)
+    """At random after (0, 0), the same on every call."""
+    first, *remaining = raster(cell)
+    random.Random(cell).shuffle(remaining)
+    return (first, *remaining)
 
 
 ORDERS: dict[str, Callable[[int], Order]] = {
@@ -47,20 +51,20 @@ ORDERS: dict[str, Callable[[int], Order]] = {
 
 
 def aligned(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The same offset in all cells: the kept tokens lie on a grid that moves as a whole."""
+    """The same offset in all cells: the grid of kept tokens moves as a whole."""
     down, across = downsample.phase_order(cell)[phase]
     return torch.full((rows, columns), down), torch.full((rows, columns), across)
 
 
 def staggered(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Each row of cells has an offset one column larger than the row above."""
+    """Each row of cells is offset by one column more than the row above it."""
     down, across = aligned(cell, phase, rows, columns)
     return down, across + torch.arange(rows)[:, None]
 
 
 def dithered(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Neighbouring cells are in different phases: each cell is ahead by the number that its position, taken modulo the
-    cell's side, has in the order."""
+    """Neighbouring cells are in different phases, as in ordered dithering. A cell is ahead by the index in the order
+    of its own row and column among the cells, modulo `cell`."""
     order = downsample.phase_order(cell)
     ahead = torch.tensor([order.index(position) for position in raster(cell)]).reshape(cell, cell)
     ahead = ahead.repeat(rows // cell + 1, columns // cell + 1)[:rows, :columns]
@@ -73,14 +77,14 @@ OFFSETS: dict[str, Offsets] = {"aligned": aligned, "staggered by rows": staggere
 
 @contextmanager
 def patched_with_order(unet: nn.Module, settings: Settings, order: Callable[[int], Order]) -> Iterator[Patch]:
-    """`todo.patched` with another order of a cell's positions."""
+    """`todo.patched` with another order of positions."""
     with _replaced("phase_order", order), patched(unet, settings) as patch:
         yield patch
 
 
 @contextmanager
 def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
-    """`todo.patched` with each block one phase ahead of the block before it."""
+    """`todo.patched` with each block one phase ahead of the previous one."""
     with patched(unet, settings) as patch:
         for index, block in enumerate(patch._blocks):
             block.moment = partial(_ahead, patch, index)
@@ -94,16 +98,17 @@ def patched_with_offsets(unet: nn.Module, settings: Settings, offsets: Offsets) 
         yield patch
 
 
-def _ahead(patch: Patch, by: int) -> Moment:
-    return replace(patch.moment, step=patch.moment.step + by)
+def _ahead(patch: Patch, steps: int) -> Moment:
+    return replace(patch.moment, step=patch.moment.step + steps)
 
 
 @contextmanager
-def _replaced(name: str, by: Callable[..., Any]) -> Iterator[None]:
+def _replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Replaces a function of `todo.downsample` within a `with` block."""
     module: Any = downsample
-    own = getattr(module, name)
-    setattr(module, name, by)
+    original = getattr(module, name)
+    setattr(module, name, function)
     try:
         yield
     finally:
-        setattr(module, name, own)
+        setattr(module, name, original)

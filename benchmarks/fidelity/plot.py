@@ -1,4 +1,4 @@
-"""The plot of a fidelity run: fidelity against speed. Every method is a curve, every size a panel."""
+"""The plot of a fidelity run: fidelity against speed, with a panel for each size and a curve for each method."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ _COLOURS = {
     TOKEN_MERGING: style.TOKEN_MERGING,
     TILES: style.TILES,
 }
-_FURTHER = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
+_OTHER_COLOURS = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
 _MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
-_OTHER = "^"
+"""By factor."""
+
+_OTHER_MARKER = "^"
 
 
 def save(result: Result, path: Path) -> None:
@@ -34,8 +36,8 @@ def save(result: Result, path: Path) -> None:
 def draw(result: Result) -> Figure:
     figure = Figure(figsize=(5.2 * len(result.sizes) + 0.6, 6.4), layout="constrained")
     axes = figure.subplots(1, len(result.sizes), sharey=True, squeeze=False)[0]
-    for place, size in zip(axes, result.sizes, strict=True):
-        _panel(place, result, size)
+    for panel, size in zip(axes, result.sizes, strict=True):
+        _draw_panel(panel, result, size)
     axes[0].set_ylabel("PSNR against the dense image, dB (mean, 95 % interval)")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
@@ -43,29 +45,30 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, result: Result, size: Size) -> None:
+def _draw_panel(axes: Axes, result: Result, size: Size) -> None:
     names = [name for name in result.methods if name != DENSE]
-    further = cycle(_FURTHER)
+    other_colours = cycle(_OTHER_COLOURS)
     for curve, group in groupby(names, lambda name: METHODS[name].curve):
-        _curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(further))
+        _draw_curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(other_colours))
     axes.set_title(f"{label(size)}, {result.effective_keys[size]:.0%} of the keys count")
     axes.set_xlabel("speed-up of the whole loop")
     axes.grid(color="#e9ecef")
     axes.set_axisbelow(True)
 
 
-def _curve(axes: Axes, result: Result, size: Size, curve: str, names: list[str], colour: str) -> None:
+def _draw_curve(axes: Axes, result: Result, size: Size, curve: str, names: list[str], colour: str) -> None:
     means = [result.mean(lambda score: score.psnr, name, size) for name in names]
-    speed = [result.speedup(name, size) for name in names]
-    spread: Any = [
+    speedups = [result.speedup(name, size) for name in names]
+    intervals: Any = [
         [mean.value - mean.low for mean in means],
         [mean.high - mean.value for mean in means],
     ]
-    axes.errorbar(speed, [mean.value for mean in means], spread, color=colour, capsize=2, linewidth=1.4, label=curve)
-    for name, x, mean in zip(names, speed, means, strict=True):
+    values = [mean.value for mean in means]
+    axes.errorbar(speedups, values, intervals, color=colour, capsize=2, linewidth=1.4, label=curve)
+    for name, speedup, value in zip(names, speedups, values, strict=True):
         factor = METHODS[name].factor
-        axes.plot(x, mean.value, _MARKERS.get(factor, _OTHER), color=colour, markersize=6)
+        axes.plot(speedup, value, _MARKERS.get(factor, _OTHER_MARKER), color=colour, markersize=6)
         if factor:
             axes.annotate(
-                f"f={factor:g}", (x, mean.value), (5, 4), textcoords="offset points", fontsize=8, color=colour
+                f"f={factor:g}", (speedup, value), (5, 4), textcoords="offset points", fontsize=8, color=colour
             )

@@ -1,4 +1,4 @@
-"""A fidelity run in words: tables of how near each method's images stay to the dense ones."""
+"""A fidelity run as text: tables of how close each method's images stay to the dense ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from benchmarks.fidelity.scores import PROBED, Score
 from benchmarks.method import DENSE
 
 Table = tuple[Sequence[str], list[list[str]]]
-"""A head and rows of cells."""
+"""The head and the rows of cells."""
 
 _HEAD = ("", "speed-up", "PSNR, dB", "SSIM", "fine detail", "MSE / paper's, same f")
 
 
 def text(result: Result) -> str:
     """All tables, for the terminal."""
-    return "\n".join(_parts(result))
+    return "\n".join(_sections(result))
 
 
-def _parts(result: Result) -> Iterator[str]:
+def _sections(result: Result) -> Iterator[str]:
     yield about(result)
     for size in result.sizes:
         yield f"\n{label(size)}: {result.effective_keys[size]:.0%} of the finest level's keys count\n"
@@ -38,7 +38,7 @@ def as_text(table: Table) -> str:
 
 
 def about(result: Result) -> str:
-    """What was made, on what machine."""
+    """How many images were made, how, and on what machine."""
     environment = result.environment
     return (
         f"{_counted(len(result.prompts), 'prompt')} × {_counted(result.seeds, 'seed')} at each size · {result.sampling}"
@@ -52,12 +52,13 @@ def _counted(number: int, noun: str) -> str:
 
 
 def label(size: Size) -> str:
+    """Width and height, as WebUIs write them."""
     height, width = size
     return f"{width}×{height}"
 
 
 def table(result: Result, size: Size) -> Table:
-    """The scores of each method at one size: means with their 95 % intervals."""
+    """The scores of each method at one size: means with 95 % confidence intervals."""
     return _HEAD, [_row(result, name, size) for name in result.methods if name != DENSE]
 
 
@@ -73,23 +74,24 @@ def _row(result: Result, name: str, size: Size) -> list[str]:
 
 
 def ratio(result: Result, name: str, size: Size | None = None) -> str:
-    """A method's mean squared error over the paper's at the same factor; '' where there is none, or for the paper's
-    own method."""
-    other = counterpart(METHODS[name])
-    if METHODS[name].curve == PAPER or other not in result.methods:
+    """A method's mean squared error over the paper's at the same factor; '' if that was not measured, and for the
+    paper's own method."""
+    paper = counterpart(METHODS[name])
+    if METHODS[name].curve == PAPER or paper not in result.methods:
         return ""
-    return f"{result.ratio(name, other, size):.2f}"
+    return f"{result.ratio(name, paper, size):.2f}"
 
 
 def error_table(result: Result) -> Table:
-    """Relative error of single calls along the dense trajectory, by how far sampling is."""
-    head = ["", *(f"after {share:.0%} of the steps" for share in PROBED)]
-    rows = []
-    for name in result.methods:
-        if name != DENSE:
-            rows.append([name, *(f"{result.mean(_error(at), name):.4f}" for at in range(len(PROBED)))])
+    """Relative errors of single calls along the dense trajectory, by sampling progress."""
+    head = ["", *(f"after {progress:.0%} of the steps" for progress in PROBED)]
+    rows = [
+        [name, *(f"{result.mean(_error(index), name):.4f}" for index in range(len(PROBED)))]
+        for name in result.methods
+        if name != DENSE
+    ]
     return head, rows
 
 
-def _error(at: int) -> Callable[[Score], float]:
-    return lambda score: score.errors[at] if score.errors else nan
+def _error(index: int) -> Callable[[Score], float]:
+    return lambda score: score.errors[index] if score.errors else nan

@@ -1,4 +1,4 @@
-"""What a fidelity run found, its form in JSON, and what follows from it."""
+"""The results of a fidelity run: statistics, and reading and writing as JSON."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.method import DENSE
 from benchmarks.tiny.sampler import Sampling
 
 Size = tuple[int, int]
+"""Height and width of an image in pixels."""
 
 _RESAMPLES = 2000
 _COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds")
@@ -31,13 +32,19 @@ class Interval:
     low: float
     high: float
 
-    def __format__(self, digits: str) -> str:
-        return f"{self.value:{digits}} ({self.low:{digits}}–{self.high:{digits}})"
+    def __format__(self, spec: str) -> str:
+        """Formats each of the three numbers by `spec`."""
+        return f"{self.value:{spec}} ({self.low:{spec}}–{self.high:{spec}})"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run. `effective_keys` is the share of keys that count in dense attention, by size: see attention.py."""
+    """A run.
+
+    Attributes:
+        effective_keys: by size, the effective share of keys in dense attention, as `attention.effective_share` defines
+            it.
+    """
 
     environment: Environment
     sampling: Sampling
@@ -58,59 +65,60 @@ class Result:
 
     @property
     def seeds(self) -> int:
+        """The number of seeds."""
         return len({score.seed for score in self.scores})
 
     def of(self, method: str, size: Size | None = None) -> list[Score]:
-        """A method's scores at one size or at all, in the order of size, prompt and seed: the same for every method."""
-        chosen = (each for each in self.scores if each.method == method and size in (None, each.size))
-        return sorted(chosen, key=lambda each: (each.size, each.prompt, each.seed))
+        """A method's scores at one size or at all, sorted by size, prompt and seed, so that methods can be paired."""
+        scores = (score for score in self.scores if score.method == method and size in (None, score.size))
+        return sorted(scores, key=lambda score: (score.size, score.prompt, score.seed))
 
     def mean(self, figure: Callable[[Score], float], method: str, size: Size | None = None) -> Interval:
-        """The mean of a figure over a method's images, except those that lack it (NaN)."""
+        """The mean of a figure over a method's images. Images without it (NaN) are left out."""
         figures = [figure(score) for score in self.of(method, size)]
-        return _bootstrap([[each for each in figures if not np.isnan(each)]], np.mean)
+        return _bootstrap([[value for value in figures if not np.isnan(value)]], np.mean)
 
     def ratio(self, method: str, other: str, size: Size | None = None) -> Interval:
         """The mean squared error of a method over another's, resampled in pairs."""
-        errors = [[score.mse for score in self.of(each, size)] for each in (method, other)]
+        errors = [[score.mse for score in self.of(name, size)] for name in (method, other)]
         return _bootstrap(errors, _ratio_of_means)
 
     def speedup(self, method: str, size: Size) -> float:
-        """Dense time over a method's; the median over images, which share the time of their batch."""
+        """Dense time over a method's: the median over images. The images of a batch share its time equally."""
         pairs = zip(self.of(DENSE, size), self.of(method, size), strict=True)
-        return float(np.median([dense.seconds / own.seconds for dense, own in pairs]))
+        return float(np.median([dense.seconds / score.seconds for dense, score in pairs]))
 
 
-def _ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
-    return above.mean(axis) / below.mean(axis)
+def _ratio_of_means(numerators: Any, denominators: Any, axis: int = -1) -> Any:
+    return numerators.mean(axis) / denominators.mean(axis)
 
 
 def _bootstrap(values: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval:
     from scipy.stats import bootstrap
 
     columns = tuple(np.asarray(column, dtype=float) for column in values)
-    found = float(statistic(*columns))
-    if len(columns[0]) < 2 or not np.isfinite(found):
-        return Interval(found, found, found)
-    spread = bootstrap(
+    value = float(statistic(*columns))
+    if len(columns[0]) < 2 or not np.isfinite(value):
+        return Interval(value, value, value)
+    interval = bootstrap(
         columns, statistic, paired=True, vectorized=True, n_resamples=_RESAMPLES, method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    return Interval(found, float(spread.low), float(spread.high))
+    return Interval(value, float(interval.low), float(interval.high))
 
 
-def write(found: Sequence[Result], path: Path) -> None:
-    """A file of runs, each in columns: for each size and method a list of each figure, by prompt and seed."""
-    text = json.dumps([_values(result) for result in found], ensure_ascii=False, indent=1)
-    output.write_text(_joined(text) + "\n", path)
+def write(results: Sequence[Result], path: Path) -> None:
+    """Writes runs as JSON, in columns: for each size and method, a list of each figure by prompt and seed."""
+    text = json.dumps([_to_json(result) for result in results], ensure_ascii=False, indent=1)
+    output.write_text(_compact(text) + "\n", path)
 
 
 def read(path: Path) -> list[Result]:
-    """The results that `write` was given, figures to four digits."""
-    return [_result(values) for values in output.read_json(path)]
+    """The runs that `write` wrote, with figures rounded to four significant digits."""
+    return [_from_json(values) for values in output.read_json(path)]
 
 
-def _values(result: Result) -> dict[str, Any]:
+def _to_json(result: Result) -> dict[str, Any]:
     return {
         "environment": asdict(result.environment),
         "sampling": asdict(result.sampling),
@@ -126,7 +134,7 @@ def _values(result: Result) -> dict[str, Any]:
     }
 
 
-def _result(values: dict[str, Any]) -> Result:
+def _from_json(values: dict[str, Any]) -> Result:
     scores = [score for size in values["sizes"] for score in _scores(size)]
     effective_keys = {_size(size): size["effective_keys"] for size in values["sizes"]}
     return Result(Environment(**values["environment"]), Sampling(**values["sampling"]), tuple(scores), effective_keys)
@@ -134,21 +142,21 @@ def _result(values: dict[str, Any]) -> Result:
 
 def _columns(scores: Sequence[Score]) -> dict[str, list[float | None]]:
     columns = {name: [_rounded(getattr(score, name)) for score in scores] for name in _COLUMNS}
-    # Single calls are compared in some images only; the others have null.
-    none = (None,) * max((len(score.errors) for score in scores), default=0)
-    errors = zip(*(score.errors or none for score in scores), strict=True)
+    # Single calls are compared in some images only; the others get null.
+    missing = (None,) * max((len(score.errors) for score in scores), default=0)
+    errors = zip(*(score.errors or missing for score in scores), strict=True)
     return columns | {f"error {index}": list(map(_rounded, column)) for index, column in enumerate(errors)}
 
 
 def _scores(size: dict[str, Any]) -> list[Score]:
-    found = []
+    scores = []
     for method, columns in size["methods"].items():
-        errors = [columns[name] for name in columns if name.startswith("error ")]
+        error_columns = [columns[name] for name in columns if name.startswith("error ")]
         for index, (prompt, seed) in enumerate(size["images"]):
             figures = {name: columns[name][index] for name in _COLUMNS}
-            each = tuple(column[index] for column in errors)
-            found.append(Score(method, prompt, seed, _size(size), errors=() if None in each else each, **figures))
-    return found
+            errors = tuple(column[index] for column in error_columns)
+            scores.append(Score(method, prompt, seed, _size(size), errors=() if None in errors else errors, **figures))
+    return scores
 
 
 def _size(values: dict[str, Any]) -> Size:
@@ -160,6 +168,6 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def _joined(text: str) -> str:
-    """JSON with its innermost lists on one line each."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found.group().split()), text)
+def _compact(text: str) -> str:
+    """Indented JSON with each innermost list on one line."""
+    return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match.group().split()), text)

@@ -1,12 +1,11 @@
-"""The command `fidelity`: the work spread over processes, its progress, and what is written."""
+"""The command `fidelity`: distributes the work over processes, shows progress and writes results."""
 
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,8 +29,12 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be made: `seeds` images of each prompt at each size, (height, width) in pixels. `probe` tells whether
-    single calls are compared, too, in the images of the first seeds.
+    """The images to make and the methods to compare.
+
+    Attributes:
+        sizes: (height, width) in pixels.
+        seeds: images of each prompt at each size.
+        probe: whether single calls are compared, too, in the images of the first batch of seeds.
 
     Raises:
         SettingsError: the tiny model does not know a word of a prompt.
@@ -49,20 +52,20 @@ class Task:
             check_prompt(prompt)
 
     def requests(self) -> Iterator[Request]:
-        """Seeds change last, so that a run that is ended early has something of everything."""
+        """The images in batches. Seeds change last, so that an interrupted run has complete seeds."""
         for first in range(0, self.seeds, _BATCH):
             seeds = tuple(range(first, min(first + _BATCH, self.seeds)))
             for prompt, size in itertools.product(self.prompts, sorted(self.sizes, reverse=True)):
                 yield Request(prompt, seeds, size, self.sampling)
 
     def attention_requests(self) -> Iterator[Request]:
-        """The images in which attention is looked at: one of each prompt and size."""
+        """The images in which attention is measured: one of each prompt and size."""
         for prompt, size in itertools.product(self.prompts, self.sizes):
             yield Request(prompt, (0,), size, self.sampling)
 
 
 class Progress:
-    """What is known of a task so far."""
+    """A task, and its results so far."""
 
     def __init__(self, task: Task):
         self.task = task
@@ -70,7 +73,7 @@ class Progress:
         self.shares: dict[Size, list[float]] = defaultdict(list)
 
     def jobs(self) -> Iterator[tuple[workers.Job, Callable[[Any], None]]]:
-        """The task's jobs, each with what takes its result."""
+        """The task's jobs, each with the function that receives its result."""
         for request in self.task.attention_requests():
             yield (_share, (request,)), self.shares[request.size].extend
         for request in self.task.requests():
@@ -80,21 +83,21 @@ class Progress:
     @property
     def is_complete(self) -> bool:
         task = self.task
-        whole = len(task.sizes) * len(task.prompts) * task.seeds * len(task.methods)
+        images = len(task.sizes) * len(task.prompts)
         shares = sum(map(len, self.shares.values()))
-        return len(self.scores) == whole and shares == len(task.sizes) * len(task.prompts)
+        return len(self.scores) == images * task.seeds * len(task.methods) and shares == images
 
     def result(self, environment: Environment) -> Result | None:
-        """The seeds that are complete; None where none is."""
+        """The result for the seeds that are complete; None if there are none, or before attention was measured."""
         scores = complete(self.task, self.scores)
-        if not scores:
+        if not scores or not all(self.shares[size] for size in self.task.sizes):
             return None
-        effective_keys = {size: fmean(self.shares[size] or [nan]) for size in self.task.sizes}
+        effective_keys = {size: fmean(self.shares[size]) for size in self.task.sizes}
         return Result(environment, self.task.sampling, tuple(scores), effective_keys)
 
 
 def methods(names: Sequence[str] | None) -> list[str]:
-    """The methods to compare, dense first; the published ones where none is named.
+    """The names of the methods to compare, dense first. Without names, the published ones.
 
     Raises:
         SettingsError: a name is unknown.
@@ -103,57 +106,59 @@ def methods(names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys([DENSE, *names])) if names else list(PUBLISHED)
 
 
-def run(task: Task, count: int, folder: Path, name: str) -> None:
-    """Makes and scores all images, prints the tables and writes JSON and plot."""
+def run(task: Task, processes: int, folder: Path, name: str) -> None:
+    """Makes and scores all images, prints the tables, and writes JSON and plot."""
     from benchmarks.fidelity import plot, report
 
-    figures, drawing = output.files(folder, name, "json", "png")
-    (result,) = perform([task], count, figures)
-    plot.save(result, drawing)
-    print(f"{report.text(result)}\n\n{figures}\n{drawing}")
+    json_path, plot_path = output.files(folder, name, "json", "png")
+    (result,) = perform([task], processes, json_path)
+    plot.save(result, plot_path)
+    print(f"{report.text(result)}\n\n{json_path}\n{plot_path}")
 
 
-def perform(tasks: Sequence[Task], count: int, file: Path) -> list[Result]:
-    """Does the tasks with so many workers and returns their results. The file is written whenever a further seed of a
-    task is complete, so that a run which is ended early leaves what it had."""
+def perform(tasks: Sequence[Task], processes: int, path: Path) -> list[Result]:
+    """Performs the tasks in `processes` processes and returns their results.
+
+    The JSON at `path` is written whenever another seed of a task is complete, so that an interrupted run keeps its
+    results.
+    """
     from tqdm import tqdm
 
     _prepare()
-    environment = describe(_model.unet)  # which is a worker's, too
+    environment = describe(_model.unet)  # the workers' environment is the same
     progress = [Progress(task) for task in tasks]
-    jobs, takers = zip(*itertools.chain.from_iterable(each.jobs() for each in progress), strict=True)
+    jobs, receivers = zip(*itertools.chain.from_iterable(part.jobs() for part in progress), strict=True)
     written = 0
-    for number, value in tqdm(workers.run(jobs, count, _prepare), total=len(jobs), unit="batch", smoothing=0):
-        takers[number](value)
-        results = [result for each in progress if (result := each.result(environment))]
-        if (found := sum(len(result.scores) for result in results)) > written:
-            written = found
-            write(results, file)
-            kept.text = _what_is_kept(progress, results, file)
-    results = [result for each in progress if (result := each.result(environment))]
-    write(results, file)
+    for index, value in tqdm(workers.run(jobs, processes, _prepare), total=len(jobs), unit="batch", smoothing=0):
+        receivers[index](value)
+        results = [result for part in progress if (result := part.result(environment))]
+        if (count := sum(len(result.scores) for result in results)) > written:
+            written = count
+            write(results, path)
+            kept.text = _kept_text(progress, results, path)
+    results = [result for part in progress if (result := part.result(environment))]
+    write(results, path)
     return results
 
 
-def _what_is_kept(progress: Sequence[Progress], results: Sequence[Result], file: Path) -> str:
+def _kept_text(progress: Sequence[Progress], results: Sequence[Result], path: Path) -> str:
     if len(progress) == 1:
-        return f"{file} has {results[0].seeds} of {progress[0].task.seeds} seeds"
-    return f"{file} has {sum(each.is_complete for each in progress)} of {len(progress)} parts complete"
+        return f"{path} has {results[0].seeds} of {progress[0].task.seeds} seeds"
+    return f"{path} has {sum(part.is_complete for part in progress)} of {len(progress)} parts complete"
 
 
-def complete(task: Task, scores: Iterable[Score]) -> list[Score]:
-    """The scores of those seeds that every size, prompt and method has."""
-    found = list(scores)
-    whole = len(task.sizes) * len(task.prompts) * len(task.methods)
-    counts = {seed: sum(each.seed == seed for each in found) for seed in range(task.seeds)}
-    return [each for each in found if counts[each.seed] == whole]
+def complete(task: Task, scores: Sequence[Score]) -> list[Score]:
+    """The scores of the seeds for which every size, prompt and method has one."""
+    per_seed = len(task.sizes) * len(task.prompts) * len(task.methods)
+    counts = Counter(score.seed for score in scores)
+    return [score for score in scores if counts[score.seed] == per_seed]
 
 
 _model: TinyModel
 
 
 def _prepare() -> None:
-    """One thread, and the model: what every process needs once."""
+    """Sets up a process: one thread, and the model."""
     global _model
     torch.set_num_threads(1)
     _model = load()

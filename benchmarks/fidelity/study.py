@@ -1,10 +1,13 @@
-"""The study of the moving phase, the command `study`: other numbers of sampling steps, samplers, guidance, sharper
-attention, other factors, an odd size; other patterns of kept tokens, and other methods of downsampling. It makes fewer
-images than the published fidelity run, at the size that the model was trained at and one odd size."""
+"""The command `study`: where the moving phase helps.
+
+It varies the number of sampling steps, the sampler, guidance, the sharpness of attention, the factor, the pattern of
+kept tokens and the downsampling method. It makes fewer images than the published fidelity run, at the size that the
+model was trained at and at one odd size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -41,36 +44,36 @@ _SAMPLINGS = (
 )
 
 _FACTORS = tuple(named(FINEST_ONLY, factor) for factor in (1.5, 2, 3, 4, 8))
-"""Compared with the paper's method at the same factor, at the usual and at the odd size."""
+"""Methods compared with the paper's at the same factor, at the usual and at the odd size."""
 
 _VARIANTS = tuple(name for name, method in METHODS.items() if name not in PUBLISHED and method.factor in (2, 4))
-"""Compared with ToDo itself at the finest level and the same factor, with few steps and with the usual number."""
+"""Methods compared with ToDo at the finest level and the same factor, with few steps and with the usual number."""
 
 
 def tasks() -> list[Task]:
     """The parts of the study."""
     factors = _distinct(_COMPARED, _FACTORS, (counterpart(METHODS[name]) for name in _FACTORS))
-    further = {_FEW_STEPS: _VARIANTS, _USUAL: (*factors, *_VARIANTS)}
-    usual = [
-        Task([_SIZE], PROMPTS, _SEEDS, _distinct(_COMPARED, further.get(sampling, ())), sampling, probe=False)
+    additional = {_FEW_STEPS: _VARIANTS, _USUAL: (*factors, *_VARIANTS)}
+    by_sampling = [
+        Task([_SIZE], PROMPTS, _SEEDS, _distinct(_COMPARED, additional.get(sampling, ())), sampling, probe=False)
         for sampling in _SAMPLINGS
     ]
-    return [*usual, Task([_ODD_SIZE], PROMPTS, _SEEDS, factors, _USUAL, probe=False)]
+    return [*by_sampling, Task([_ODD_SIZE], PROMPTS, _SEEDS, factors, _USUAL, probe=False)]
 
 
 def _distinct(*names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain(*names)))
 
 
-def run(workers: int, folder: Path, name: str) -> None:
-    """Makes and scores all images, then prints the tables. The JSON is written as parts are complete."""
+def run(processes: int, folder: Path, name: str) -> None:
+    """Makes and scores all images, writes JSON and prints the tables."""
     (path,) = output.files(folder, name, "json")
-    found = perform(tasks(), workers, path)
-    tables = (sampling_table(found), factor_table(found), variant_table(found))
+    results = perform(tasks(), processes, path)
+    tables = (sampling_table(results), factor_table(results), variant_table(results))
     print("\n\n".join([*map(as_text, tables), str(path)]))
 
 
-def sampling_table(found: Sequence[Result]) -> Table:
+def sampling_table(results: Sequence[Result]) -> Table:
     """By sampling: squared errors over the paper's."""
     pairs = {
         "aligned, f=2 / paper's f=2": (_ALIGNED_2, _PAPER_2),
@@ -81,31 +84,29 @@ def sampling_table(found: Sequence[Result]) -> Table:
         "f=4 / paper's f=2": (_TODO_4, _PAPER_2),
     }
     rows = []
-    for result in found:
+    for result in results:
         (share,) = result.effective_keys.values()
         rows.append([_name(result), f"{share:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs.values())])
     return ["", "keys that count", *pairs], rows
 
 
-def factor_table(found: Sequence[Result]) -> Table:
+def factor_table(results: Sequence[Result]) -> Table:
     """By factor: squared errors over the paper's at the same factor."""
-    results = [result for result in found if set(_FACTORS) <= set(result.methods)]
+    results = [result for result in results if set(_FACTORS) <= set(result.methods)]
     rows = [
         [name, *(f"{result.ratio(name, counterpart(METHODS[name])):.2f}" for result in results)] for name in _FACTORS
     ]
     return ["", *map(_name, results)], rows
 
 
-def variant_table(found: Sequence[Result]) -> Table:
-    """By variant: squared errors over those of ToDo itself at the same factor."""
-    results = [result for result in found if set(_VARIANTS) <= set(result.methods)]
-    return ["", *map(_name, results)], [[name, *_ratios(results, name)] for name in _VARIANTS]
-
-
-def _ratios(results: Sequence[Result], name: str) -> Iterator[str]:
-    own = named(FINEST_ONLY, METHODS[name].factor)
-    for result in results:
-        yield f"{result.ratio(name, own):.2f}"
+def variant_table(results: Sequence[Result]) -> Table:
+    """By variant: squared errors over those of ToDo at the finest level and the same factor."""
+    results = [result for result in results if set(_VARIANTS) <= set(result.methods)]
+    rows = [
+        [name, *(f"{result.ratio(name, named(FINEST_ONLY, METHODS[name].factor)):.2f}" for result in results)]
+        for name in _VARIANTS
+    ]
+    return ["", *map(_name, results)], rows
 
 
 def _name(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""How large an image fits into a given memory, by method and by how attention is computed: the command `memory`."""
+"""The command `memory`: how large an image fits into a given amount of memory, by attention kernel and method."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from benchmarks.speed.memory import Shadow
 from benchmarks.speed.methods import GRID_32, LIMIT, METHODS, TODO
 from benchmarks.speed.models import MATRIX, SDPA, architecture
 
-KERNELS = {SDPA: "scaled_dot_product_attention", MATRIX: "the matrix of scores written out"}
 GIB = 2**30
 
+_KERNELS = {SDPA: "scaled_dot_product_attention", MATRIX: "the matrix of scores written out"}
 _METHODS = (DENSE, TODO, GRID_32, "tomesd 0.5", LIMIT)
 _SIDES = (512, 1024, 1536, 2048)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One method with one way of computing attention: the peak memory in bytes of a call on a square image, by its
-    side in pixels, and the largest side that fits."""
+    """The memory of one method with one attention kernel.
+
+    Attributes:
+        kernel: SDPA or MATRIX.
+        peaks: peak memory in bytes of a call for a square image, by its side in pixels.
+        largest: side in pixels of the largest square image that fits; 0 if none does.
+    """
 
     kernel: str
     method: str
@@ -35,7 +40,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fits:
-    """What fits into `budget` bytes above weights and inputs, in float32; float16 halves every figure."""
+    """The memory of all methods and kernels, in float32. float16 halves every figure.
+
+    Attributes:
+        batch: latents per call.
+        budget: bytes above weights and inputs that `Fit.largest` fits into.
+    """
 
     model: str
     batch: int
@@ -44,10 +54,10 @@ class Fits:
 
 
 def find(model: str, batch: int, budget: int) -> Fits:
-    """Works out peaks and largest sides from the shapes alone, so that it takes no memory and little time."""
+    """Works out peaks and largest sides from shapes alone, which takes hardly any memory or time."""
     rows = []
-    for kernel in KERNELS:
-        # Memory that is never written to is not taken.
+    for kernel in _KERNELS:
+        # The weights are never written to, so the system does not back them with memory.
         unet = architecture(model, torch.float32, kernel=kernel).to_empty(device="cpu")
         shadow = Shadow(unet, model)
         for name in _METHODS:
@@ -58,24 +68,25 @@ def find(model: str, batch: int, budget: int) -> Fits:
 
 
 def run(model: str, batch: int, gib: int, folder: Path, name: str) -> None:
-    """Works out, prints and writes how large an image fits into `gib` GiB above weights and inputs."""
-    (file,) = output.files(folder, name, "json")
-    found = find(model, batch, gib * GIB)
-    write(found, file)
-    kept.text = f"{file} is complete"
-    print(f"{output.table(*cells(found))}\n{file}")
+    """Works out how large an image fits into `gib` GiB above weights and inputs, writes JSON and prints a table."""
+    (path,) = output.files(folder, name, "json")
+    fits = find(model, batch, gib * GIB)
+    write(fits, path)
+    kept.text = f"{path} is complete"
+    print(f"{output.table(*cells(fits))}\n{path}")
 
 
 def cells(fits: Fits) -> tuple[list[str], list[list[list[str]]]]:
-    """The table's head, and a group of rows for each way of computing attention."""
+    """The table's head, and a group of rows for each attention kernel."""
     sides = list(fits.rows[0].peaks)
     head = ["attention", "method", *(f"{side}²" for side in sides), f"largest square in {fits.budget / GIB:g} GiB"]
-    groups = [[_cells(row, sides) for row in fits.rows if row.kernel == kernel] for kernel in KERNELS]
+    groups = [[_cells(row, sides) for row in fits.rows if row.kernel == kernel] for kernel in _KERNELS]
     return head, groups
 
 
 def _cells(row: Fit, sides: list[int]) -> list[str]:
-    return [KERNELS[row.kernel], row.method, *(f"{row.peaks[side] / GIB:.2f} GiB" for side in sides), f"{row.largest}²"]
+    peaks = [f"{row.peaks[side] / GIB:.2f} GiB" for side in sides]
+    return [_KERNELS[row.kernel], row.method, *peaks, f"{row.largest}²"]
 
 
 def write(fits: Fits, path: Path) -> None:

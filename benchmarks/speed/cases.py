@@ -1,4 +1,4 @@
-"""What a run measures: sizes, each with methods and rounds."""
+"""What a speed run measures: image sizes, each with methods and rounds."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import usable_device
-from benchmarks.method import DENSE, Method, check_names
+from benchmarks.method import DENSE, LatentSize, Method, check_names
 from benchmarks.speed.methods import CLOSE, GRID_32, LIMIT, METHODS, TODO, todo_with
+from benchmarks.speed.models import latent_size
 from todo import Settings, SettingsError, plan
-from todo.plan import LATENT_SCALE, side_step
+from todo.plan import side_step
 
 Size = tuple[int, int]
-"""An image's width and height in pixels."""
+"""Width and height of an image in pixels."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One size with the methods that are measured at it, dense first, in interleaved rounds. In further rounds only the
-    methods close to the limit take part: they are fast, and they differ from it by less than rounds do."""
+    """One size and the methods measured at it.
+
+    Attributes:
+        methods: measured in interleaved rounds, dense first.
+        rounds: of all methods.
+        further: additional rounds of the methods close to the limit. They are fast, and differ from the limit by less
+            than rounds vary.
+    """
 
     size: Size
     methods: tuple[Method, ...]
@@ -28,26 +35,26 @@ class Case:
     further: int = 0
 
     @property
-    def latent(self) -> tuple[int, int]:
-        """The latent's height and width."""
-        width, height = self.size
-        return height // LATENT_SCALE, width // LATENT_SCALE
+    def latent(self) -> LatentSize:
+        return latent_size(self.size)
 
     def rounds_of(self, method: Method) -> int:
+        """The number of rounds that a method takes part in."""
         return self.rounds + (self.further if method.name in CLOSE else 0)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A whole run, as the command line asks for it.
+    """A whole run.
 
     Attributes:
-        device, dtype: as torch names them.
-        batch: images per call.
-        steps: sampling steps in each timed unit; 0 for a single call.
-        threads: torch's threads; None for its own choice.
+        model: family of the UNet: 'sd1', 'sd2' or 'sdxl'.
+        device, dtype: torch's names.
+        batch: latents per call.
+        steps: sampling steps of a timed loop; 0 to time single calls.
+        threads: torch's threads on the CPU; None for torch's default.
         folder, name: the files are folder/name.json and folder/name.png.
-        add: whether results of the same kind that the file has at other sizes are kept.
+        add: whether to keep the other sizes that the file already has, if they were measured in the same way.
     """
 
     model: str
@@ -62,13 +69,14 @@ class Task:
     add: bool = False
 
 
-QUICK = (TODO, GRID_32)
-QUICK_SIZE = (768, 768)
-QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
-"""What a run without options measures, beside dense."""
+_QUICK = (TODO, GRID_32)
+"""The methods that a run without options measures, besides dense."""
+
+_QUICK_SIZE = (768, 768)
+_QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
 
 _DTYPES = {"cpu": "float32", "cuda": "float16"}
-"""What hosts use on each."""
+"""The hosts' defaults."""
 
 _ALL = tuple(METHODS.values())
 _SOME = tuple(METHODS[name] for name in (DENSE, TODO, GRID_32, LIMIT))
@@ -84,7 +92,7 @@ _ON_CPU = (
 """A little over two hours on one thread."""
 
 _SDXL_ON_CPU = (Case((1024, 1024), _ALL, 2), Case((1536, 1536), _SOME, 2), Case((2048, 2048), _SOME, 1))
-"""About an hour and a half. Below 1024² there is next to nothing to gain."""
+"""About an hour and a half. Below 1024² there is hardly anything to gain."""
 
 _ON_CUDA = (
     *(Case((side, side), _ALL, 10) for side in (512, 768, 1024)),
@@ -105,43 +113,46 @@ def task(
     settings: Settings | None,
     rounds: int | None,
     published: bool,
-    **rest: Any,
+    **fields: Any,
 ) -> Task:
-    """The task that a command line asks for, with defaults for what it leaves open (None).
+    """The task for the options of a command line, with defaults for options that were not given (None).
 
     Args:
         device: 'cpu', 'cuda' or 'auto'.
-        sizes: as 'N' or 'WxH', in pixels.
+        sizes: each 'N' or 'WxH', in pixels.
         compare: names of methods, or 'all'.
-        settings: of a further ToDo.
-        published: take the published run's sizes, methods and rounds. Only the rounds may be given beside it.
-        rest: further fields of Task.
+        settings: of ToDo as a further method.
+        published: measure the sizes, methods and rounds of the published run. Only `rounds` can be combined with it.
+        fields: further fields of Task.
 
     Raises:
-        SettingsError: a size or the name of a method is wrong, or sizes, methods or settings are given beside
-            `published`.
+        SettingsError: a size or the name of a method is wrong, or `published` is combined with sizes, methods or
+            settings.
     """
     if published and (sizes or compare or settings):
-        raise SettingsError("published", "published: has sizes, methods and settings of its own; give none beside it")
+        raise SettingsError(
+            "published", "published: fixes sizes, methods and settings; it cannot be combined with options for them"
+        )
     device = usable_device(device)
     chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
     if published:
-        found = _published(model, device)
+        cases = _published(model, device)
     else:
         if len(chosen) == 1:
-            chosen += [METHODS[name] for name in QUICK]
-        pixels = [_size(model, size) for size in sizes] if sizes else [QUICK_SIZE]
+            chosen += [METHODS[name] for name in _QUICK]
+        chosen_sizes = [_size(model, size) for size in sizes] if sizes else [_QUICK_SIZE]
         methods = tuple({method.name: method for method in chosen}.values())
-        found = tuple(Case(size, methods, QUICK_ROUNDS[device]) for size in dict.fromkeys(pixels))
+        cases = tuple(Case(size, methods, _QUICK_ROUNDS[device]) for size in dict.fromkeys(chosen_sizes))
     if rounds:
-        found = tuple(replace(case, rounds=rounds, further=0) for case in found)
-    return Task(model, device, dtype or _DTYPES[device], found, **rest)
+        cases = tuple(replace(case, rounds=rounds, further=0) for case in cases)
+    return Task(model, device, dtype or _DTYPES[device], cases, **fields)
 
 
 def _published(model: str, device: str) -> tuple[Case, ...]:
-    """The run whose results are published: all sizes on CUDA, and on the CPU those that take some hours."""
-    on_cpu = _SDXL_ON_CPU if model == "sdxl" else _ON_CPU
-    return on_cpu if device == "cpu" else _ON_CUDA
+    """The cases of the published run. On the CPU they are limited to what takes a few hours."""
+    if device == "cuda":
+        return _ON_CUDA
+    return _SDXL_ON_CPU if model == "sdxl" else _ON_CPU
 
 
 def _compared(names: Sequence[str] | None) -> list[Method]:
@@ -152,11 +163,15 @@ def _compared(names: Sequence[str] | None) -> list[Method]:
 
 
 def _size(model: str, text: str) -> Size:
-    """Width and height from 'N' or 'WxH'."""
-    width, by, height = text.partition("x")
+    """Width and height from 'N' or 'WxH'.
+
+    Raises:
+        SettingsError: the size cannot be planned, or the model's levels do not divide it.
+    """
+    width, by, height = text.lower().replace("×", "x").partition("x")
     sides: tuple[Any, Any] = (width, height if by else width)
-    expected = plan(*sides, Settings(), model)
+    planned = plan(*sides, Settings(), model)
     step = side_step(model)
-    if expected.width % step or expected.height % step:
+    if planned.width % step or planned.height % step:
         raise SettingsError("size", f"size: {text!r} is not allowed; sides must be multiples of {step}")
-    return expected.width, expected.height
+    return planned.width, planned.height

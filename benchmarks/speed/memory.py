@@ -1,4 +1,4 @@
-"""Peak memory of a UNet call: what is held at most above what was there before it, in bytes."""
+"""Peak memory of a UNet call in bytes, above what was held before the call."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.method import Method
 from benchmarks.speed.methods import set_step
-from benchmarks.speed.models import call, inputs
+from benchmarks.speed.models import call, inputs, latent_size
 from todo.downsample import phase_order
-from todo.plan import LARGEST_SIDE, LATENT_SCALE, plan, side_step
+from todo.plan import LARGEST_SIDE, plan, side_step
 
 
 class Shadow:
-    """A UNet without data: its tensors have shapes, and every operation only works out the shape of its result. A call
-    at any size costs no more than its Python, and its peak is that of the same call on the UNet itself.
+    """A copy of a UNet whose tensors have shapes but no data, so that each operation only works out the shape of its
+    result. A call at any size takes little time and memory, and has the same peak as on the UNet itself.
 
     Args:
-        unet: what it is a shadow of.
-        family: the UNet's family.
+        unet: the UNet to copy.
+        family: 'sd1', 'sd2' or 'sdxl'.
     """
 
     def __init__(self, unet: nn.Module, family: str):
@@ -35,22 +35,23 @@ class Shadow:
             self._unet = copy.deepcopy(unet)
 
     def peak(self, method: Method, size: tuple[int, int], batch: int = 1) -> int:
-        """Peak memory in bytes of a call by a method at `size` = (width, height) in pixels, as LiveStorage sees it."""
-        latent = (size[1] // LATENT_SCALE, size[0] // LATENT_SCALE)
+        """Peak memory in bytes of a call with a method at `size` = (width, height) in pixels, as `LiveStorage` counts
+        it."""
+        latent = latent_size(size)
         if method.settings:
-            # The order of offsets is worked out once, from numbers; fake tensors hold none.
+            # The order of offsets is cached and computed from values, which fake tensors lack. So fill the cache first.
             for level in plan(*size, method.settings(latent), self.family).levels:
                 phase_order(math.ceil(level.factor))
-        with self._mode, method.put_on(self._unet, latent) as patch:
+        with self._mode, method.apply(self._unet, latent) as patch:
             set_step(patch)
-            given = inputs(self._unet, self.family, size, batch)
+            arguments = inputs(self._unet, self.family, size, batch)
             with LiveStorage() as live:
-                call(self._unet, given)
+                call(self._unet, arguments)
         return live.peak
 
     def largest_side(self, method: Method, budget: int, batch: int = 1) -> int:
-        """The side in pixels of the largest square image whose call's peak lies within `budget` bytes, up to the
-        largest that can be planned; 0 if not even the smallest does."""
+        """The side in pixels of the largest square image whose call has a peak within `budget` bytes, up to the largest
+        that can be planned; 0 if even the smallest needs more."""
         step = side_step(self.family)
         fits, too_large = 0, LARGEST_SIDE // step + 1
         while too_large - fits > 1:
@@ -63,20 +64,20 @@ class Shadow:
 
 
 class LiveStorage(TorchDispatchMode):
-    """Adds up the tensor storage that is made within a `with` block and still held, operation by operation.
+    """Adds up, after each operation, the tensor storage that was allocated within a `with` block and is still held.
 
-    Limits: what an operation allocates and frees within itself, such as a convolution's workspace, is not seen, nor
-    what the allocator keeps back; results made in place or as a view count as what they lie in.
+    Views and results of in-place operations add nothing, since they share storage. Not counted are memory that an
+    operation allocates and frees internally, such as a convolution's workspace, and memory that the allocator caches.
 
     Attributes:
         peak: the most bytes held at once.
-        made: the bytes of every storage, in the order of making.
+        allocated: the bytes of each storage, in order of allocation.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self.made: list[int] = []
+        self.allocated: list[int] = []
         self._held: dict[StorageWeakRef, int] = {}
 
     def __torch_dispatch__(
@@ -84,12 +85,12 @@ class LiveStorage(TorchDispatchMode):
     ) -> Any:
         self._held = {storage: size for storage, size in self._held.items() if not storage.expired()}
         output = function(*args, **(kwargs or {}))
-        given = {_storage(tensor) for tensor in _tensors([args, kwargs])}
+        shared = {_storage(tensor) for tensor in _tensors([args, kwargs])}
         for tensor in _tensors(output):
             storage = _storage(tensor)
-            if storage not in given and storage not in self._held:
+            if storage not in shared and storage not in self._held:
                 self._held[storage] = tensor.untyped_storage().nbytes()
-                self.made.append(self._held[storage])
+                self.allocated.append(self._held[storage])
         self.peak = max(self.peak, sum(self._held.values()))
         return output
 
@@ -103,5 +104,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list, dict)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(each)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)

@@ -1,4 +1,4 @@
-"""The methods whose speed is measured: ToDo, what one would use instead, and the limit of all."""
+"""The methods whose speed is measured: ToDo, its alternatives, and the limit for any method that reduces keys."""
 
 from __future__ import annotations
 
@@ -6,54 +6,53 @@ import math
 from collections.abc import Callable
 
 from benchmarks import peers
-from benchmarks.method import DENSE, Method, Size, as_it_is, settings_label, with_todo
+from benchmarks.method import DENSE, LatentSize, Method, dense_attention, settings_label, with_todo
 from todo import Patch, Settings
 from todo.settings import KNOBS
 
 TODO, LIMIT = "ToDo", "limit"
 
 GRID_32 = "ToDo grid 32"
-"""At most 32 keys/values per side at the finest level, half as many from level to level."""
+"""At most 32 keys/values per side at the finest level, and half as many at each deeper one."""
 
 GRID_16 = "ToDo grid 16"
 
 _TRAINED_SIDE = 64
-"""Latent positions per side that SD1.5 was trained on. The authors' factor keeps as many keys/values."""
+"""Latent positions per side that SD1.5 was trained at. The authors' factors keep as many keys/values per side."""
 
-_STEPS = 1000
-"""Single calls are timed as if they belonged to a run of so many steps. All rounds then lie at the beginning of the
-settings' step window, where the plan looks, while the phase turns from round to round."""
+_STEPS = 10**6
+"""Single calls are timed as steps of a run of this many steps. So all rounds lie at the beginning of the step window,
+for which the plan predicts, while the phase moves from round to round."""
 
 
 def todo_with(settings: Settings) -> Method:
-    """ToDo with the same settings at every size, named by those that differ from the defaults."""
+    """ToDo with the same settings at every size, named after the settings that differ from the defaults."""
     label = settings_label(settings)
     return _todo(TODO if label == "default" else f"{TODO} {label}", f"ToDo, settings: {label}", lambda latent: settings)
 
 
-def _todo(name: str, about: str, settings: Callable[[Size], Settings]) -> Method:
+def _todo(name: str, about: str, settings: Callable[[LatentSize], Settings]) -> Method:
     return Method(name, with_todo(settings), about, settings)
 
 
-def paper_settings(latent: Size) -> Settings:
-    """The authors' factors, 2 for 1024², 3 for 1536² and 4 for 2048², and so on in proportion to the longer side, at
-    the finest level, the same tokens at every step.
+def paper_settings(latent: LatentSize) -> Settings:
+    """The authors' settings: finest level only, the same tokens at every step, and a factor of 2 for 1024², 3 for 1536²
+    and 4 for 2048², in proportion to the longer side.
 
-    Source: the authors' demonstration for SD1.5; the paper's section 3 has the method.
+    Source: the authors' demonstration for SD1.5; section 3 of the paper describes the method.
     """
     factor = max(latent) / _TRAINED_SIDE
-    highest = KNOBS["factor"].maximum
-    return Settings(mode="manual", factor=min(max(factor, 1.0), highest), phase="fixed")
+    return Settings(mode="manual", factor=min(max(factor, 1.0), KNOBS["factor"].maximum), phase="fixed")
 
 
 def set_step(patch: Patch | None, number: int = 0) -> None:
-    """Puts a patch, if there is one, at the beginning of its step window for a single call, `number` steps on."""
+    """Sets a patch, if there is one, to `number` steps after the beginning of its step window, for a single call."""
     if patch:
         patch.at(math.ceil(patch.settings.start * _STEPS) + number, _STEPS)
 
 
 _METHODS = (
-    Method(DENSE, as_it_is, "the UNet as it is"),
+    Method(DENSE, dense_attention, "the UNet as it is"),
     todo_with(Settings()),
     todo_with(Settings(grid=32)),
     todo_with(Settings(grid=16)),
@@ -82,7 +81,7 @@ _METHODS = (
 )
 
 METHODS = {method.name: method for method in _METHODS}
-"""Every method by name, except those made from settings on the command line."""
+"""All methods by name, except those made from settings on the command line."""
 
 CLOSE = (GRID_32, GRID_16, LIMIT)
 """The methods close to the limit, and the limit itself."""

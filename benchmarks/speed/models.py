@@ -1,6 +1,6 @@
-"""The UNets that are measured: the real architectures of SD1.5, SD2 and SDXL, with random weights.
+"""The measured UNets: the real architectures of SD1.5, SD2 and SDXL with random weights.
 
-Time does not depend on what the weights are, so nothing has to be downloaded.
+Time does not depend on the weights, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.method import LatentSize
+from benchmarks.noise import BETAS
 from benchmarks.sdpa import use_sdpa
 from todo import Patch
 from todo.families import FAMILIES
 from todo.plan import LATENT_SCALE
 
 SDPA, MATRIX = "sdpa", "matrix"
-"""How attention is computed: by PyTorch's scaled_dot_product_attention, which hosts use, or with the whole matrix of
-scores written out, as ldm's own code does it and hosts do where nothing better runs."""
+"""Attention kernels: PyTorch's scaled_dot_product_attention, which hosts use, or the whole score matrix written out, as
+in ldm's own code and in hosts without a better kernel."""
 
 _SD1_HEADS = 8
 _HEAD_CHANNELS = 64
@@ -29,13 +31,19 @@ _WEIGHT_SEED, _NOISE_SEED = 0, 1
 _TEXT_TOKENS = 77
 _TIMESTEP = 500.0
 _POOLED_TEXT, _TIME_IDS, _TIME_ID_CHANNELS = 1280, 6, 256
-"""SDXL's further conditioning: channels of the pooled text, how many sizes and crops, channels of each of those."""
+"""SDXL's additional conditioning: channels of the pooled text, number of sizes and crops, channels of each of them."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a UNet is called with: latent (batch, 4, h, w), timesteps (batch,), context (batch, 77, channels), and
-    keyword arguments of its own."""
+    """The arguments of a UNet call.
+
+    Attributes:
+        latent: (batch, 4, h, w).
+        timesteps: (batch,).
+        context: the text's embedding, (batch, 77, channels).
+        extras: further keyword arguments of the UNet.
+    """
 
     latent: Tensor
     timesteps: Tensor
@@ -44,11 +52,11 @@ class Inputs:
 
 
 def build_unet(family: str, device: torch.device, dtype: torch.dtype, width: int | None = None) -> nn.Module:
-    """A family's UNet with random weights and PyTorch's attention; the same weights on every call.
+    """A family's UNet with random weights and PyTorch's attention. The weights are the same on every call.
 
     Args:
         family: 'sd1', 'sd2' or 'sdxl'.
-        width: channels of the first level, a multiple of 32; by default the family's own.
+        width: channels of the first level, a multiple of 32; None for the family's own.
     """
     unet = architecture(family, dtype, width).to_empty(device=device)
     _fill(unet)
@@ -56,10 +64,11 @@ def build_unet(family: str, device: torch.device, dtype: torch.dtype, width: int
 
 
 def architecture(family: str, dtype: torch.dtype, width: int | None = None, kernel: str = SDPA) -> nn.Module:
-    """A family's UNet on the meta device: without weights, where the libraries' own initialisation, which would be
+    """A family's UNet on the meta device, without weights. There the libraries' initialisation, which would be
     overwritten, costs nothing.
 
     Args:
+        width: channels of the first level, a multiple of 32; None for the family's own.
         kernel: SDPA or MATRIX.
     """
     build = _diffusers_unet if family == "sdxl" else _ldm_unet
@@ -67,8 +76,15 @@ def architecture(family: str, dtype: torch.dtype, width: int | None = None, kern
         return build(family, dtype, width or FAMILIES[family].channels, kernel).eval().requires_grad_(False)
 
 
+def latent_size(size: tuple[int, int]) -> LatentSize:
+    """The latent's (height, width) for an image of `size` = (width, height) in pixels."""
+    width, height = size
+    return height // LATENT_SCALE, width // LATENT_SCALE
+
+
 def inputs(unet: nn.Module, family: str, size: tuple[int, int], batch: int = 1) -> Inputs:
-    """Noise for `batch` images of `size` = (width, height) in pixels; the same on every call and device."""
+    """Inputs for `batch` images of `size` = (width, height) in pixels. The noise is the same on every call and
+    device."""
     parameter = next(unet.parameters())
     generator = torch.Generator().manual_seed(_NOISE_SEED)
 
@@ -76,7 +92,7 @@ def inputs(unet: nn.Module, family: str, size: tuple[int, int], batch: int = 1) 
         return torch.randn(batch, *shape, generator=generator).to(parameter)
 
     width, height = size
-    latent = noise(4, height // LATENT_SCALE, width // LATENT_SCALE)
+    latent = noise(4, *latent_size(size))
     context = noise(_TEXT_TOKENS, FAMILIES[family].context)
     extras: dict[str, Any] = {}
     if family == "sdxl":
@@ -85,35 +101,35 @@ def inputs(unet: nn.Module, family: str, size: tuple[int, int], batch: int = 1) 
     return Inputs(latent, torch.full((batch,), _TIMESTEP, device=parameter.device), context, extras)
 
 
-def call(unet: nn.Module, given: Inputs) -> Tensor:
-    """One call of the UNet: the predicted noise, of the latent's shape.
+def call(unet: nn.Module, arguments: Inputs) -> Tensor:
+    """Calls the UNet and returns the predicted noise, in the latent's shape.
 
-    Below float32 it runs under autocast, as the WebUI does it.
+    Below float32 it runs under autocast, as in A1111.
     """
     parameter = next(unet.parameters())
     lower = parameter.dtype != torch.float32
     with torch.inference_mode(), torch.autocast(parameter.device.type, parameter.dtype if lower else None, lower):
-        output = unet(given.latent, given.timesteps, given.context, **given.extras)
+        output = unet(arguments.latent, arguments.timesteps, arguments.context, **arguments.extras)
     return output[0] if isinstance(output, tuple) else output
 
 
-def sample(unet: nn.Module, given: Inputs, steps: int, patch: Patch | None) -> Tensor:
-    """A whole sampling loop by Euler's method on Stable Diffusion's noise schedule: the latent after the last step.
+def sample(unet: nn.Module, arguments: Inputs, steps: int, patch: Patch | None) -> Tensor:
+    """Runs a whole sampling loop with the Euler sampler and returns the latent after the last step.
 
     Args:
-        given: what the UNet is called with. The loop starts from its latent, brought to the schedule's first sigma.
-        patch: ToDo's, if it is on the UNet. It learns before each call where sampling stands.
+        arguments: for the UNet. Sampling starts from their latent, scaled to the schedule's first sigma.
+        patch: of ToDo, if it is applied. It is told the sampling step before each call.
     """
     from diffusers import EulerDiscreteScheduler
 
-    scheduler: Any = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    scheduler.set_timesteps(steps, device=given.latent.device)
-    latent = given.latent * scheduler.init_noise_sigma
+    scheduler: Any = EulerDiscreteScheduler(**BETAS)
+    scheduler.set_timesteps(steps, device=arguments.latent.device)
+    latent = arguments.latent * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps):
         if patch:
             patch.at(step, steps)
         scaled = scheduler.scale_model_input(latent, timestep)
-        noise = call(unet, replace(given, latent=scaled, timesteps=timestep.expand(latent.shape[0])))
+        noise = call(unet, replace(arguments, latent=scaled, timesteps=timestep.expand(latent.shape[0])))
         with torch.inference_mode():
             latent = scheduler.step(noise, timestep, latent).prev_sample
     return latent
@@ -123,11 +139,11 @@ def _ldm_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Mo
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     layout = FAMILIES[family]
-    own: dict[str, Any] = {"num_heads": _SD1_HEADS}
+    attention: dict[str, Any] = {"num_heads": _SD1_HEADS}
     if family == "sd2":
-        own = {"num_head_channels": min(_HEAD_CHANNELS, width), "use_linear_in_transformer": True}
+        attention = {"num_head_channels": min(_HEAD_CHANNELS, width), "use_linear_in_transformer": True}
     unet: Any = UNetModel(
-        image_size=64,  # ldm stores it and never reads it
+        image_size=64,  # required, but ldm never uses it
         in_channels=4,
         out_channels=4,
         model_channels=width,
@@ -139,12 +155,12 @@ def _ldm_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Mo
         context_dim=layout.context,
         use_checkpoint=False,
         legacy=False,
-        **own,
+        **attention,
     ).to(dtype)
-    unet.dtype = dtype  # ldm brings the latent to it
+    unet.dtype = dtype  # ldm casts the latent to it
     for norm in unet.modules():
         if isinstance(norm, nn.GroupNorm):
-            norm.float()  # ldm gives them float32
+            norm.float()  # ldm casts their input to float32
     if kernel == SDPA:
         use_sdpa(unet)
     return unet
@@ -162,8 +178,8 @@ def _diffusers_unet(family: str, dtype: torch.dtype, width: int, kernel: str) ->
         down_block_types=tuple("CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in layout.depths),
         up_block_types=tuple("CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(layout.depths)),
         transformer_layers_per_block=tuple(max(depth, 1) for depth in layout.depths),
-        # diffusers' name for how many heads there are.
-        attention_head_dim=tuple(max(each // _HEAD_CHANNELS, 1) for each in channels),
+        # Despite its name, this is the number of heads.
+        attention_head_dim=tuple(max(count // _HEAD_CHANNELS, 1) for count in channels),
         cross_attention_dim=layout.context,
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -171,13 +187,13 @@ def _diffusers_unet(family: str, dtype: torch.dtype, width: int, kernel: str) ->
         projection_class_embeddings_input_dim=_POOLED_TEXT + _TIME_IDS * _TIME_ID_CHANNELS,
     )
     unet.set_attn_processor(AttnProcessor2_0() if kernel == SDPA else AttnProcessor())
-    # diffusers' own `to` warns of layers to be kept in float32, of which this UNet has none.
+    # diffusers' own `to` warns about layers to keep in float32, of which this UNet has none.
     return nn.Module.to(unet, dtype)
 
 
 def _fill(unet: nn.Module) -> None:
-    """Random weights of variance 1 / fan-in, which keep activations near 1 at every depth, so that float16 does
-    not overflow; norms and biases do nothing."""
+    """Fills in random weights of variance 1 / fan-in, which keep activations near 1 at every depth, so that float16
+    does not overflow. Norms and biases have no effect."""
     device = next(unet.parameters()).device
     generator = torch.Generator(device).manual_seed(_WEIGHT_SEED)
     for name, parameter in unet.named_parameters():

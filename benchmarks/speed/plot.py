@@ -1,4 +1,4 @@
-"""The plot of a speed run: speed-up against size, where the time goes, and how self-attention grows."""
+"""The plot of a speed run: speed-up by size, where the time goes, and how self-attention's time grows."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _COLOURS = {
     "HyperTile": style.TILES,
     LIMIT: style.INK,
 }
-_FURTHER = ("#e64980", "#c2255c", "#5f3dc4", "#087f5b")
-"""Colours of methods made from settings on the command line."""
+_OTHER_COLOURS = ("#e64980", "#c2255c", "#5f3dc4", "#087f5b")
+"""For methods made from settings on the command line."""
 
 _MARKERS = "osD^vP*Xph<>"
 _PARTS = (
@@ -42,7 +42,7 @@ _PARTS = (
     ("other", "#eceff1"),
 )
 _TICKS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Speed-ups that have a line of the grid."""
+"""Speed-ups with a grid line."""
 
 
 def save(result: Result, path: Path) -> None:
@@ -51,8 +51,8 @@ def save(result: Result, path: Path) -> None:
 
 
 def draw(result: Result) -> Figure:
-    """Speed-ups over the full width, the split and the growth below them. With one size, its times as bars and the
-    split side by side: nothing grows then."""
+    """The figure. With several sizes: speed-ups over the full width, the split and the growth below. With one size, at
+    which growth is unknown: times as bars, and the split beside them."""
     sizes = sorted(result.sizes, key=lambda size: (size.width * size.height, size.width))
     several = len(sizes) > 1
     height = 9.2 if several else 2.8 + 0.45 * max(len(result.methods), 5)
@@ -93,7 +93,7 @@ def _draw_speedups(axes: Axes, result: Result, sizes: Sequence[SizeResult]) -> N
         DENSE, (len(sizes) - 0.65, 1), xytext=(-2, 3), textcoords="offset points", ha="right", color=_COLOURS[DENSE]
     )
     for index, name in enumerate(sorted(drawn, key=lambda name: lines[name][-1][1].median, reverse=True)):
-        # Side by side, so that spreads at one size can be told apart.
+        # Shifted sideways, so that error bars at one size do not overlap.
         places = [place + 0.02 * (index - (len(drawn) - 1) / 2) for place, _ in lines[name]]
         _draw_line(axes, name, places, [spread for _, spread in lines[name]], names.index(name))
     axes.set_xticks(range(len(sizes)), [_short(size) for size in sizes])
@@ -112,16 +112,16 @@ def _draw_speedups(axes: Axes, result: Result, sizes: Sequence[SizeResult]) -> N
 
 
 def _line(sizes: Sequence[SizeResult], name: str) -> list[tuple[int, Spread]]:
-    """Place and speed-up at each size at which there is one."""
+    """The place on the axis, and the speed-up, of each size that has one."""
     rows = [(place, size, size.row(name)) for place, size in enumerate(sizes)]
-    found = [(place, size.speedup(row)) for place, size, row in rows if row]
-    return [(place, spread) for place, spread in found if spread]
+    speedups = [(place, size.speedup(row)) for place, size, row in rows if row]
+    return [(place, spread) for place, spread in speedups if spread]
 
 
 def _draw_line(axes: Axes, name: str, places: Sequence[float], spreads: Sequence[Spread], index: int) -> None:
     is_limit = name == LIMIT
     axes.errorbar(
-        places, [spread.median for spread in spreads], yerr=_around(spreads), label=_named(name),
+        places, [spread.median for spread in spreads], yerr=_error_bars(spreads), label=_label(name),
         color=_colour(name, index), marker="" if is_limit else _MARKERS[index % len(_MARKERS)], markersize=5.5,
         linewidth=2.4 if name in (TODO, LIMIT) else 1.5, linestyle="--" if is_limit else "-", elinewidth=1.2,
         capsize=3,
@@ -129,7 +129,7 @@ def _draw_line(axes: Axes, name: str, places: Sequence[float], spreads: Sequence
 
 
 def _draw_times(axes: Axes, result: Result) -> None:
-    """One size: a bar for each method's time, dense first, and its speed-up; the limit as a line across all."""
+    """One size: a bar for the time of each method, dense first, with its speed-up. A line across marks the limit."""
     (size,) = result.sizes
     rows = [(row, row.spread) for row in size.rows]
     shown = [(row, spread) for row, spread in rows if spread]
@@ -137,14 +137,14 @@ def _draw_times(axes: Axes, result: Result) -> None:
     for place, (row, spread) in enumerate(shown):
         colour = _colour(row.method, names.index(row.method))
         axes.barh(place, spread.median, height=0.66, color=colour)
-        axes.errorbar(spread.median, place, xerr=_around([spread]), color=style.INK, capsize=4, linewidth=1.2)
+        axes.errorbar(spread.median, place, xerr=_error_bars([spread]), color=style.INK, capsize=4, linewidth=1.2)
         axes.annotate(
             _speedup_text(size, row), (spread.high, place), xytext=(9, 0), textcoords="offset points", va="center",
             fontweight="bold", color=colour,
         )  # fmt: skip
         if row.method == LIMIT:
             axes.axvline(spread.median, color=style.INK, linestyle="--", linewidth=1.4)
-    axes.set_yticks(range(len(shown)), [_named(row.method) for row, _ in shown])
+    axes.set_yticks(range(len(shown)), [_label(row.method) for row, _ in shown])
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -160,7 +160,7 @@ def _speedup_text(size: SizeResult, row: Row) -> str:
 
 
 def _draw_split(axes: Axes, sizes: Sequence[SizeResult]) -> None:
-    """Each size's dense call as 100 %, by type of block, and beside it ToDo's against the same 100 %."""
+    """By size, the time of a call by type of block: dense as 100 %, and ToDo in percent of the dense time."""
     sides = {DENSE: -0.2, TODO: 0.2}
     for place, size in enumerate(sizes):
         dense = size.row(DENSE)
@@ -181,25 +181,25 @@ def _draw_split(axes: Axes, sizes: Sequence[SizeResult]) -> None:
 
 
 def _draw_legend(axes: Axes) -> None:
-    """What the split's colours mean."""
+    """The legend for the colours of the split."""
     axes.axis("off")
     handles = [Patch(color=colour, label=part) for part, colour in _PARTS]
     axes.legend(handles=handles, loc="center", ncols=3)
 
 
-def _draw_bar(axes: Axes, place: float, split: Split, whole: float) -> None:
-    """A split as a stacked bar, in percent of `whole` seconds."""
+def _draw_bar(axes: Axes, place: float, split: Split, total: float) -> None:
+    """A split as a stacked bar, in percent of `total` seconds."""
     finest = split.levels[FINEST_LEVEL]
     seconds = [finest, split.kinds[SELF_ATTENTION] - finest, *(split.kinds[part] for part, _ in _PARTS[2:])]
-    below = 0.0
-    for each, (_, colour) in zip(seconds, _PARTS, strict=True):
-        share = 100 * each / whole
-        axes.bar(place, share, bottom=below, width=0.36, color=colour, edgecolor="white", linewidth=0.5)
-        below += share
+    bottom = 0.0
+    for part, (_, colour) in zip(seconds, _PARTS, strict=True):
+        share = 100 * part / total
+        axes.bar(place, share, bottom=bottom, width=0.36, color=colour, edgecolor="white", linewidth=0.5)
+        bottom += share
 
 
 def _draw_growth(axes: Axes, laws: dict[str, Growth]) -> None:
-    """Self-attention's time against tokens, both logarithmic, with the fitted power laws."""
+    """Self-attention's time by tokens on logarithmic axes, with the fitted power laws."""
     tokens: set[int] = set()
     for name in (DENSE, TODO):
         law = laws.get(name)
@@ -220,7 +220,7 @@ def _draw_growth(axes: Axes, laws: dict[str, Growth]) -> None:
         tokens.update(law.tokens)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ticks = _apart(sorted(tokens))
+    ticks = _readable(sorted(tokens))
     axes.set_xticks(ticks, [f"{tick / 1000:.0f}k" for tick in ticks])
     axes.minorticks_off()
     axes.grid(color=style.FAINT, linewidth=0.6)
@@ -230,21 +230,24 @@ def _draw_growth(axes: Axes, laws: dict[str, Growth]) -> None:
         axes.legend(loc="upper left")
 
 
-def _apart(values: Sequence[int]) -> list[int]:
-    """Ascending values without those that would stand too near to another on a logarithmic axis."""
-    return [each for index, each in enumerate(values) if not index or each > 1.2 * values[index - 1]]
+def _readable(values: Sequence[int]) -> list[int]:
+    """Ascending values without those whose labels would overlap the one before on a logarithmic axis."""
+    return [value for index, value in enumerate(values) if not index or value > 1.2 * values[index - 1]]
 
 
-def _around(spreads: Sequence[Spread]) -> list[list[float]]:
-    """Lengths of error bars below and above the medians."""
-    return [[each.median - each.low for each in spreads], [each.high - each.median for each in spreads]]
+def _error_bars(spreads: Sequence[Spread]) -> list[list[float]]:
+    """Lengths below and above the medians."""
+    return [
+        [spread.median - spread.low for spread in spreads],
+        [spread.high - spread.median for spread in spreads],
+    ]
 
 
 def _colour(name: str, index: int) -> str:
-    return _COLOURS.get(name, _FURTHER[index % len(_FURTHER)])
+    return _COLOURS.get(name, _OTHER_COLOURS[index % len(_OTHER_COLOURS)])
 
 
-def _named(name: str) -> str:
+def _label(name: str) -> str:
     return "limit (one key/value token)" if name == LIMIT else name
 
 

@@ -1,4 +1,4 @@
-"""A speed run in words: what was measured, and the figures as a table."""
+"""A speed run as text: what was measured, and the figures as a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MODELS = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
 
 _COLUMNS = ("size", "method", "keys/values", "seconds", "speed-up", "of the limit", "peak memory", "UNet work")
 _LEGEND = (
-    "Medians (lowest–highest) over interleaved rounds. Speed-up: dense / method, of the limit: limit / method, both by "
-    "round. Peak memory: of one call, above weights and inputs. Keys/values as the patch counted them; UNet work as "
+    "Medians (lowest–highest) over interleaved rounds. Speed-up: dense / method; of the limit: limit / method; both by "
+    "round. Peak memory: of one call, above weights and inputs. Keys/values as counted by the patch; UNet work as "
     "predicted."
 )
 
 
 def header(result: Result) -> str:
-    """What is measured, on what."""
+    """What is measured, and on what machine."""
     environment = result.environment
     unit = f"{result.steps} sampling steps" if result.steps else "One UNet call"
     return (
@@ -29,31 +29,31 @@ def header(result: Result) -> str:
 
 
 def where(result: Result) -> str:
-    """The machine and what ran on it, in one line."""
+    """The machine and the versions, in one line."""
     environment = result.environment
-    number = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
-    threads = f", {number}" if environment.device == "cpu" else ""
+    count = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
+    threads = f", {count}" if environment.device == "cpu" else ""
     machine = environment.machine or environment.device
     return f"torch {environment.versions['torch']} · {machine}{threads} · {environment.dtype} · {environment.clock}"
 
 
 def rounds(result: Result) -> str:
-    """How many rounds each size had. The methods close to the limit may have had more than the others."""
+    """The number of rounds of each size. Methods close to the limit may have more than the others."""
     return ", ".join(f"{between(size.rounds)} at {size.label}" for size in result.sizes)
 
 
 def between(counts: tuple[int, int]) -> str:
-    """The fewest and the most."""
+    """A range, such as '2–4', or a single number if both are equal."""
     return "–".join(str(count) for count in dict.fromkeys(counts))
 
 
 def table(result: Result) -> str:
-    """The figures as text, a group of rows for each size."""
+    """The figures as text, with a group of rows for each size."""
     groups = [[_cells(size, row) for row in size.rows] for size in result.sizes]
-    return "\n".join([output.table(_COLUMNS, groups), *map(output.wrapped, _closing(result))])
+    return "\n".join([output.table(_COLUMNS, groups), *map(output.wrapped, _notes(result))])
 
 
-def _closing(result: Result) -> Iterator[str]:
+def _notes(result: Result) -> Iterator[str]:
     yield f"Rounds: {rounds(result)}."
     yield _LEGEND
     for level in (FINEST, ALL_LEVELS):
@@ -68,7 +68,7 @@ def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:
     return (
         size.label,
         row.method,
-        "\n".join([*map(kept, filter(_acts, row.counted)), *([row.note] if row.note else [])]),
+        "\n".join([*(_kept(level) for level in row.counted if level.downsampled), *([row.note] if row.note else [])]),
         _spread(row.spread),
         _spread(size.speedup(row), "×"),
         _share(size.limit_share(row)),
@@ -77,17 +77,13 @@ def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:
     )
 
 
-def _acts(level: Counted) -> bool:
-    return level.downsampled > 0
-
-
-def kept(level: Counted) -> str:
+def _kept(level: Counted) -> str:
     """Keys per grid, before and after."""
     return f"{level.tokens} → {level.kept}"
 
 
 def _spread(spread: Spread | None, unit: str = "") -> str:
-    """Three figures at least, for GPUs' milliseconds too."""
+    """Median and range. Times below a second get four decimals, since a GPU's are milliseconds."""
     if spread is None:
         return ""
     digits = 2 if unit or spread.median >= 1 else 4

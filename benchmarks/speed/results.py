@@ -1,6 +1,7 @@
-"""What a run measured, and its form in JSON.
+"""The results of a speed run, and reading and writing them as JSON.
 
-JSON also holds what follows from the measurements, for its readers. `from_json` computes that anew.
+For its readers, the JSON also holds figures derived from the measurements. `from_json` ignores them, since they are
+computed again when needed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _GROWTH = "self_attention_growth"
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure's median over the rounds, with its lowest and highest."""
+    """The median of a figure over the rounds, with the lowest and the highest."""
 
     median: float
     low: float
@@ -36,14 +37,22 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None if there are no values."""
+        """The spread of values; None if there are none."""
         return cls(statistics.median(values), min(values), max(values)) if values else None
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What the patch reports of a level that was touched: keys per grid (h, w) before and after, calls of its
-    self-attention in all rounds, and how many of them were downsampled."""
+    """What the patch counted at one level.
+
+    Attributes:
+        level: 1 for the model's finest, 2 for half its size per side, and so on.
+        grid: (h, w).
+        tokens: keys of a call before downsampling.
+        kept: keys of a call after downsampling.
+        calls: of the level's self-attention blocks, in all rounds.
+        downsampled: how many of the calls were downsampled.
+    """
 
     level: int
     grid: tuple[int, int]
@@ -59,11 +68,12 @@ class Row:
 
     Attributes:
         seconds: by round; None for a round that was not reached.
-        note: why there is no effect, or no figure; '' where all is well.
+        note: why the method has no effect or no figures; '' otherwise.
         settings: ToDo's; None for other methods.
         counted: by level; empty for other methods.
         predicted_work_change: relative change of the UNet's work, -0.3 for 30 % less; None for other methods.
-        peak_bytes: peak memory of a call above what was there before it.
+        peak_bytes: peak memory of a call, above what was held before it.
+        split: of one call; None if it was not measured.
     """
 
     method: str
@@ -78,16 +88,18 @@ class Row:
     @property
     def spread(self) -> Spread | None:
         """Seconds over the rounds."""
-        return Spread.of([each for each in self.seconds if each is not None])
+        return Spread.of([seconds for seconds in self.seconds if seconds is not None])
 
 
 @dataclass(frozen=True)
 class SizeResult:
-    """All methods at one size, width and height in pixels. Their rounds are interleaved: the first seconds of each row
-    were taken in turn, then the second, and so on. Some rows have fewer rounds than others.
+    """All methods at one size. Their rounds are interleaved: all rows' first rounds were measured in turn, then all
+    second ones, and so on. Some rows have fewer rounds than others.
 
-    `identical` tells whether every dense output after a method was taken off had the same bits as before; None if none
-    was compared.
+    Attributes:
+        width, height: of the image in pixels.
+        identical: whether all dense outputs were bit-identical, also after other methods had been applied and removed;
+            None if none were compared.
     """
 
     width: int
@@ -97,29 +109,30 @@ class SizeResult:
 
     @property
     def label(self) -> str:
+        """Width and height, as WebUIs write them."""
         return f"{self.width}×{self.height}"
 
     @property
     def rounds(self) -> tuple[int, int]:
-        """The fewest and the most that a method had."""
+        """The fewest and the most rounds of a method."""
         counts = [len(row.seconds) for row in self.rows]
         return min(counts), max(counts)
 
     @property
     def complete(self) -> bool:
-        """Whether every round was reached by every method that memory sufficed for."""
+        """Whether every method that fits into memory has all its rounds."""
         return all(row.note == OUT_OF_MEMORY or None not in row.seconds for row in self.rows)
 
     def row(self, method: str) -> Row | None:
         return next((row for row in self.rows if row.method == method), None)
 
     def speedup(self, row: Row) -> Spread | None:
-        """The dense time over the row's, round by round; None if there is no such round."""
+        """The dense time over the row's, by round; None if no round has both."""
         dense = self.row(DENSE)
         return _ratio(dense, row) if row is not dense else None
 
     def limit_share(self, row: Row) -> Spread | None:
-        """The limit's time over the row's, round by round: 1 is as fast as any method of fewer keys can be."""
+        """The limit's time over the row's, by round: 1 is as fast as any method that reduces keys can be."""
         limit = self.row(LIMIT)
         return _ratio(limit, row) if row is not limit else None
 
@@ -129,11 +142,11 @@ class Result:
     """A whole run.
 
     Attributes:
-        parameters: how many the UNet has.
-        batch: images per call; 2 is one image with its negative prompt.
-        steps: sampling steps in each timed unit; 0 for a single call.
+        parameters: the UNet's number of parameters.
+        batch: latents per call; 2 is one image with guidance.
+        steps: sampling steps of a timed loop; 0 for single calls.
         methods: what each method does, by name.
-        interrupted: whether the run was ended early.
+        interrupted: whether the run ended early.
     """
 
     environment: Environment
@@ -147,52 +160,56 @@ class Result:
 
     @property
     def complete(self) -> int:
-        """How many sizes have every round of every method."""
+        """The number of complete sizes."""
         return sum(size.complete for size in self.sizes)
 
     @property
     def identical(self) -> bool | None:
-        """Whether taking methods off left the UNet as it was at every size; None if it was compared at none."""
-        seen = [size.identical for size in self.sizes if size.identical is not None]
-        return all(seen) if seen else None
+        """Whether removing methods restored the UNet exactly, at every size; None if nothing was compared."""
+        compared = [size.identical for size in self.sizes if size.identical is not None]
+        return all(compared) if compared else None
 
     def including(self, size: SizeResult) -> Result:
-        """This run with a further size, or one in the place of the same size's earlier results."""
-        if all(each.label != size.label for each in self.sizes):
+        """This run with a size added, or replaced if it has results already."""
+        if all(other.label != size.label for other in self.sizes):
             return replace(self, sizes=(*self.sizes, size))
-        return replace(self, sizes=tuple(size if each.label == size.label else each for each in self.sizes))
+        return replace(self, sizes=tuple(size if other.label == size.label else other for other in self.sizes))
 
     def continuing(self, earlier: Result) -> Result:
-        """This run with an earlier one's complete sizes before its own. Ratios are taken within a size, so that sizes of
-        several runs can stand side by side.
+        """This run with an earlier one's complete sizes before its own. Sizes of several runs can be combined, since
+        ratios are only taken within a size.
 
         Raises:
-            SettingsError: the earlier run measured something else, or elsewhere.
+            SettingsError: the runs differ in more than date, methods and sizes.
         """
-        alike = replace(
+        comparable = replace(
             earlier, environment=replace(earlier.environment, date=self.environment.date), methods=self.methods,
             sizes=self.sizes, interrupted=self.interrupted,
         )  # fmt: skip
-        if alike != self:
+        if comparable != self:
             raise SettingsError("add", "add: the file has results of another model, batch, machine or version")
         complete = tuple(size for size in earlier.sizes if size.complete)
         return replace(self, methods={**earlier.methods, **self.methods}, sizes=complete + self.sizes)
 
     def growth(self, level: str) -> dict[str, Growth]:
-        """By method, how self-attention's time grows with the tokens of the finest level. `level` is FINEST or
-        ALL_LEVELS. Methods measured at a single size are left out."""
-        found = {}
+        """How self-attention's time grows with the tokens of the finest level, by method. Methods measured at fewer
+        than two sizes are left out.
+
+        Args:
+            level: FINEST or ALL_LEVELS: whose self-attention.
+        """
+        laws = {}
         for method in self.methods:
             rows = [(size, row.split) for size in self.sizes if (row := size.row(method)) and row.split]
             tokens = [_finest_tokens(self.model, size) for size, _ in rows]
             law = fit(tokens, [_self_attention(split, level) for _, split in rows])
             if law:
-                found[method] = law
-        return found
+                laws[method] = law
+        return laws
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """The result for JSON. Seconds are given by round and as their median, lowest and highest."""
+    """The result as JSON values. Seconds are given by round, and as median, lowest and highest."""
     return {
         **asdict(result),
         "sizes": [_size_to_json(size) for size in result.sizes],
@@ -204,10 +221,10 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> Result:
-    """The result that `to_json` was given."""
-    own = {name: value for name, value in values.items() if name != _GROWTH}
+    """The inverse of `to_json`."""
+    fields = {name: value for name, value in values.items() if name != _GROWTH}
     sizes = tuple(map(_size_from_json, values["sizes"]))
-    return Result(**{**own, "environment": Environment(**values["environment"]), "sizes": sizes})
+    return Result(**{**fields, "environment": Environment(**values["environment"]), "sizes": sizes})
 
 
 def read(path: Path) -> Result:
@@ -227,7 +244,7 @@ def _size_from_json(values: dict[str, Any]) -> SizeResult:
 
 
 def _row_to_json(size: SizeResult, row: Row) -> dict[str, Any]:
-    """A row with what follows from it. Settings are written in full, so that they hold whatever becomes default."""
+    """A row with derived figures. Settings are written in full, so that they stay valid if defaults change."""
     return {
         "method": row.method,
         "note": row.note,
@@ -259,14 +276,14 @@ def _spread_to_json(spread: Spread | None) -> dict[str, Any]:
     return asdict(spread) if spread else {}
 
 
-def _ratio(above: Row | None, below: Row) -> Spread | None:
-    """One row's time over another's, round by round."""
-    pairs = zip(above.seconds, below.seconds, strict=False) if above else ()
+def _ratio(numerator: Row | None, denominator: Row) -> Spread | None:
+    """One row's time over another's, by round, as far as both have rounds."""
+    pairs = zip(numerator.seconds, denominator.seconds, strict=False) if numerator else ()
     return Spread.of([a / b for a, b in pairs if a is not None and b is not None])
 
 
 def _finest_tokens(model: str, size: SizeResult) -> int:
-    """Tokens of the model's finest self-attention."""
+    """The number of tokens at the model's finest self-attention level."""
     return plan(size.width, size.height, Settings(), model).levels[0].tokens
 
 

@@ -1,4 +1,4 @@
-"""The measurement: times a UNet call with each method in turn, so that a slow spell of the machine hits all alike."""
+"""The measurement: times UNet calls with the methods in turn, so that a slow spell of the machine affects them all."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from todo import BlockReport, Patch, Settings, plan
 from todo.timing import is_out_of_memory, peak_memory, rotated, wait
 
 _WARM_UPS = {"cpu": 0, "cuda": 3}
-"""Calls of each method before its rounds. On CUDA the first ones load kernels and fill the allocator."""
+"""Calls of each method before its rounds. On CUDA the first calls load kernels and fill the allocator's cache."""
 
 
 def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
-    """Measures each of the task's cases: every method is warmed up and then timed in rounds. Each round begins with
-    another method than the one before. The split of a method's time is taken in its last warm-up call, or in its first
-    round where there is none: on the CPU, where taking it costs nothing that would show.
+    """Measures the cases of a task. Each method is warmed up and then timed in rounds, which rotate the methods' order.
+
+    The split of a method's time is measured in its last warm-up call. On the CPU, which needs no warm-up and where the
+    hooks' cost is negligible, it is measured in the first round.
 
     Yields:
-        The present size's result so far, after each method's turn in each round.
+        The results of the current size so far, after each method in each round.
 
     Raises:
-        RuntimeError: the patch counted no downsampled call where the plan predicts some.
+        RuntimeError: the plan predicts downsampling, but the patch counted none.
     """
     device = next(unet.parameters()).device
     shadow = Shadow(unet, task.model) if device.type == "cpu" else None
@@ -43,16 +44,16 @@ def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
         case: sum(_WARM_UPS[device.type] + case.rounds_of(method) * _calls(task) for method in case.methods)
         for case in task.cases
     }
-    work = sum(number * _dense_work(task, case) for case, number in calls.items())
+    work = sum(count * _dense_work(task, case) for case, count in calls.items())
     with tqdm(total=work, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}") as bar:
-        # What the very first call sets up must not count as any method's.
+        # The very first call sets things up, which must not count as any method's time.
         call(unet, inputs(unet, task.model, (64, 64), task.batch))
         for case in task.cases:
-            yield from _Size(unet, task, case, bar, shadow).measured()
+            yield from _Size(unet, task, case, bar, shadow).measure()
 
 
 class _Run:
-    """One method at one size, while it is measured."""
+    """The measurement of one method at one size."""
 
     def __init__(self, method: Method, case: Case, family: str):
         self.method = method
@@ -65,6 +66,7 @@ class _Run:
         self.plan = plan(*case.size, self.settings, family) if self.settings else None
 
     def check(self) -> None:
+        """Checks that the patch downsampled what was predicted; a silent failure would be published as a result."""
         if self.plan and not self.plan.note and not any(block.downsampled for block in self.reports):
             reasons = sorted({reason for block in self.reports for reason in block.skips})
             raise RuntimeError(f"{self.plan.summary()} was predicted, but nothing was downsampled: {reasons}")
@@ -76,7 +78,7 @@ class _Run:
             seconds=tuple(self.seconds),
             note=OUT_OF_MEMORY if self.out_of_memory else note,
             settings=self.settings,
-            counted=_count(self.reports),
+            counted=_by_level(self.reports),
             predicted_work_change=self.plan.unet.change if self.plan else None,
             peak_bytes=self.peak,
             split=self.split,
@@ -84,19 +86,19 @@ class _Run:
 
 
 class _Size:
-    """All methods at one size, while they are measured."""
+    """The measurement of all methods at one size."""
 
     def __init__(self, unet: nn.Module, task: Task, case: Case, bar: Any, shadow: Shadow | None):
         self.unet, self.task, self.case, self.bar, self.shadow = unet, task, case, bar, shadow
         self.device = next(unet.parameters()).device
         self.now = now(self.device)
-        self.given = inputs(unet, task.model, case.size, task.batch)
+        self.inputs = inputs(unet, task.model, case.size, task.batch)
         self.runs = [_Run(method, case, task.model) for method in case.methods]
         self.reference: Tensor | None = None
         self.identical: bool | None = None
 
-    def measured(self) -> Iterator[SizeResult]:
-        """The result so far, whenever there is more of it."""
+    def measure(self) -> Iterator[SizeResult]:
+        """Yields the result so far, after each method in each round."""
         for run in self.runs:
             if self.shadow:
                 run.peak = self.shadow.peak(run.method, self.case.size, self.task.batch)
@@ -110,8 +112,8 @@ class _Size:
                 yield SizeResult(*self.case.size, tuple(run.row() for run in self.runs), self.identical)
 
     def _attempt(self, run: _Run, label: str, calls: int, action: Callable[[], None]) -> None:
-        """Runs an action of so many calls. Where memory does not suffice for a method, that is the method's result, and
-        the others go on."""
+        """Performs an action of `calls` UNet calls. If a method runs out of memory, that is its result, and the other
+        methods continue."""
         self.bar.set_description_str(f"{'×'.join(map(str, self.case.size))} {run.method.name}, {label}")
         if not run.out_of_memory:
             try:
@@ -120,26 +122,26 @@ class _Size:
                 if not is_out_of_memory(error):
                     raise
                 run.out_of_memory = True
-        # By now the error, and with it what its frames held, is gone.
+        # Only here, since until the handler ends the error's frames keep their tensors alive.
         if run.out_of_memory and self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.bar.update(calls * _dense_work(self.task, self.case))
 
     def _warm_up(self, run: _Run) -> None:
-        """Calls that are not timed. The last is watched."""
-        with run.method.put_on(self.unet, self.case.latent) as patch:
+        """Makes the calls that are not timed. The last one measures split and peak memory."""
+        with run.method.apply(self.unet, self.case.latent) as patch:
             set_step(patch)
             for _ in range(_WARM_UPS[self.device.type] - 1):
-                call(self.unet, self.given)
+                call(self.unet, self.inputs)
             with watched(self.unet) as watch, peak_memory(self.device) as peak:
-                call(self.unet, self.given)
+                call(self.unet, self.inputs)
             run.split = watch.split()
             if peak.before is not None and peak.most is not None:
                 run.peak = peak.most - peak.before
 
     def _round(self, run: _Run, number: int) -> None:
-        """One timed unit. Putting the method on and off is not timed."""
-        with run.method.put_on(self.unet, self.case.latent) as patch:
+        """Times one unit. Applying and removing the method is not timed."""
+        with run.method.apply(self.unet, self.case.latent) as patch:
             set_step(patch, number)
             with nullcontext() if run.split else watched(self.unet) as watch:
                 wait(self.device)
@@ -155,13 +157,13 @@ class _Size:
         self._compare(run, output)
 
     def _unit(self, patch: Patch | None) -> Tensor:
-        """What is timed: a call, or a whole sampling loop."""
+        """The unit that is timed: a single call, or a whole sampling loop."""
         if not self.task.steps:
-            return call(self.unet, self.given)
-        return sample(self.unet, self.given, self.task.steps, patch)
+            return call(self.unet, self.inputs)
+        return sample(self.unet, self.inputs, self.task.steps, patch)
 
     def _compare(self, run: _Run, output: Tensor) -> None:
-        """Dense outputs must stay what the first was, whatever was on the UNet in between."""
+        """Compares dense outputs with the first one, to detect methods that leave traces on the UNet."""
         if run.method.name != DENSE:
             return
         if self.reference is None:
@@ -170,8 +172,8 @@ class _Size:
             self.identical = self.identical is not False and torch.equal(output, self.reference)
 
 
-def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
-    """Adds up the blocks' reports by level, finest first."""
+def _by_level(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
+    """Sums up the blocks' reports by level, finest first."""
     levels: dict[tuple[int, tuple[int, int]], list[BlockReport]] = {}
     for block in reports:
         if block.grid is not None:
@@ -190,10 +192,10 @@ def _count(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
 
 
 def _calls(task: Task) -> int:
-    """UNet calls of a timed unit."""
+    """UNet calls per timed unit."""
     return max(task.steps, 1)
 
 
 def _dense_work(task: Task, case: Case) -> int:
-    """Multiply-accumulates of a dense call, by which the progress bar goes."""
+    """Multiply-accumulates of a dense call, the unit of the progress bar."""
     return task.batch * plan(*case.size, Settings(), task.model).unet.dense

@@ -1,4 +1,4 @@
-"""The command `speed`: builds the UNet, measures, shows and writes the results."""
+"""The command `speed`: builds the UNet, measures, prints and writes the results."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from todo import SettingsError
 
 
 def run(task: Task, width: int | None = None) -> Result:
-    """Measures, prints the table, and writes the figures and their plot. The figures are written after each method's
-    turn, so that a run which is ended early leaves what it had.
+    """Measures, prints the table, and writes JSON and plot. The JSON is written after each method in each round, so
+    that an interrupted run keeps its results.
 
     Args:
-        width: channels of the UNet's first level; by default the model's own.
-    """
-    from benchmarks.speed import plot  # before the run, which takes hours, not after it: it may be missing
+        width: channels of the UNet's first level, a multiple of 32; None for the model's own.
 
-    figures, drawing = output.files(task.folder, task.name, "json", "png")
-    earlier = _earlier(figures) if task.add and figures.exists() else None
+    Raises:
+        SettingsError: a file cannot be written, or has results that `task.add` cannot be combined with.
+    """
+    from benchmarks.speed import plot  # now, so that a missing matplotlib is noticed before a run of hours
+
+    json_path, plot_path = output.files(task.folder, task.name, "json", "png")
+    earlier = _earlier(json_path) if task.add and json_path.exists() else None
     if task.threads:
         torch.set_num_threads(task.threads)
     unet = build_unet(task.model, torch.device(task.device), getattr(torch, task.dtype), width)
     result = Result(
         environment=describe(unet),
         model=task.model,
-        parameters=sum(each.numel() for each in unet.parameters()),
+        parameters=sum(parameter.numel() for parameter in unet.parameters()),
         batch=task.batch,
         steps=task.steps,
         methods={method.name: method.about for case in task.cases for method in case.methods},
@@ -46,14 +49,12 @@ def run(task: Task, width: int | None = None) -> Result:
         result = result.continuing(earlier)
     for size in measure(unet, task):
         result = result.including(size)
-        write(result, figures)
-        kept.text = (
-            f"{figures} has {result.complete} of {len(task.cases)} sizes complete, and a part of the present one"
-        )
+        write(result, json_path)
+        kept.text = f"{json_path} has {result.complete} of {len(task.cases)} sizes complete, and the present one so far"
     result = replace(result, interrupted=False)
-    write(result, figures)
-    plot.save(result, drawing)
-    print(f"\n{table(result)}\n{figures}\n{drawing}")
+    write(result, json_path)
+    plot.save(result, plot_path)
+    print(f"\n{table(result)}\n{json_path}\n{plot_path}")
     return result
 
 

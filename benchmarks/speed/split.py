@@ -1,4 +1,4 @@
-"""Where a UNet call's time goes: by type of block, and for self-attention by level."""
+"""Where the time of a UNet call goes: by type of block, and for self-attention by level."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from todo.unet import find_self_attention
 
 SELF_ATTENTION, OTHER = "self-attention", "other"
 KINDS = (SELF_ATTENTION, "cross-attention", "feed-forward", "convolution", OTHER)
-"""Types of block. Convolution: residual blocks, and what changes the latent's size. Other: norms and projections of the
-transformers, the timestep's embedding, and what a method does between the blocks."""
+"""Types of block. Convolution: residual blocks and resampling. Other: norms and projections of the transformers, the
+timestep embedding, and what a method does between blocks."""
 
 FINEST_LEVEL, MIDDLE = "1", "middle"
 
@@ -27,8 +27,13 @@ _WHOLE = "whole"
 
 @dataclass(frozen=True)
 class Split:
-    """Seconds of one call: by type of block, which add up to the whole call; and of self-attention by level: '1' is
-    the model's finest, '2' that of half its size, and so on, 'middle' the middle block."""
+    """Seconds of one call.
+
+    Attributes:
+        kinds: by type of block. They add up to the whole call.
+        levels: of self-attention: '1' is the model's finest level, '2' the one of half its size per side, and so on;
+            'middle' is the middle block.
+    """
 
     kinds: dict[str, float]
     levels: dict[str, float]
@@ -39,7 +44,7 @@ class Split:
 
 
 class Watch:
-    """Hooks on a UNet that take the time at which each block begins and ends."""
+    """Hooks on a UNet that record when each block begins and ends."""
 
     def __init__(self, unet: nn.Module):
         self._mark, self._seconds = _clock(next(unet.parameters()).device)
@@ -56,7 +61,7 @@ class Watch:
             handle.remove()
 
     def split(self) -> Split:
-        """The split of a call: the mean of those made so far."""
+        """The mean split of the calls so far."""
         calls = sum(kind == _WHOLE for kind, *_ in self._spans)
         kinds: dict[str, float] = defaultdict(float)
         levels: dict[str, float] = defaultdict(float)
@@ -65,11 +70,11 @@ class Watch:
             kinds[kind] += seconds
             if level:
                 levels[level] += seconds
-        known = {kind: kinds[kind] for kind in KINDS if kind != OTHER}
-        return Split({**known, OTHER: kinds[_WHOLE] - sum(known.values())}, dict(sorted(levels.items())))
+        blocks = {kind: kinds[kind] for kind in KINDS if kind != OTHER}
+        return Split({**blocks, OTHER: kinds[_WHOLE] - sum(blocks.values())}, dict(sorted(levels.items())))
 
     def _hooks(self, module: nn.Module, kind: str, level: str) -> Iterator[RemovableHandle]:
-        """Hooks around those that a method has put on the same module, so that its work counts."""
+        """Hooks that run outside those of a method on the same module, so that its work counts."""
 
         def begin(*_: Any) -> None:
             self._begun.append(self._mark())
@@ -83,7 +88,7 @@ class Watch:
 
 @contextmanager
 def watched(unet: nn.Module) -> Iterator[Watch]:
-    """A `Watch` for the length of a `with` block."""
+    """A `Watch` within a `with` block."""
     watch = Watch(unet)
     try:
         yield watch
@@ -92,26 +97,32 @@ def watched(unet: nn.Module) -> Iterator[Watch]:
 
 
 def _blocks(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The blocks of a UNet with their kinds, found by structure alone. None lies in another."""
+    """The types and modules of a UNet's blocks, found by structure alone. Blocks do not overlap."""
     for block in getattr(module, "transformer_blocks", ()):
         yield from ((SELF_ATTENTION, block.attn1), ("cross-attention", block.attn2), ("feed-forward", block.ff))
     if hasattr(module, "transformer_blocks"):
         return
     for child in module.children():
-        is_list = isinstance(child, nn.ModuleList)  # which is never called itself
-        if not is_list and not _has_transformer(child) and any(isinstance(each, nn.Conv2d) for each in child.modules()):
+        is_called = not isinstance(child, nn.ModuleList)
+        if is_called and _has_convolution(child) and not _has_transformer(child):
             yield "convolution", child
         else:
             yield from _blocks(child)
 
 
+def _has_convolution(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
 def _has_transformer(module: nn.Module) -> bool:
-    return any(hasattr(each, "transformer_blocks") for each in module.modules())
+    return any(hasattr(part, "transformer_blocks") for part in module.modules())
 
 
 def _clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """How to take the time, and how to tell the seconds between two such. On CUDA marks are put among the kernels, so
-    that the call is not held up; they are read after it."""
+    """A function that marks the current time, and one that returns the seconds between two marks.
+
+    On CUDA, marks are events in the stream of kernels and are read after the call, so that the call need not wait.
+    """
     if device.type != "cuda":
         return now(device), lambda begin, end: end - begin
 

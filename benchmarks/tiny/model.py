@@ -1,4 +1,4 @@
-"""The tiny model: ldm's UNet, the words it knows, and the transform of its latents."""
+"""The tiny model: ldm's UNet, the embedding of prompts, and the transform of latents."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from todo import SettingsError
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
 TRAINED_SIDE = 128
-"""Pixels per side of most of its training."""
+"""Pixels per side of most training images."""
 
 TRAINED_GRID = TRAINED_SIDE // PATCH
-"""Tokens per side of its finest level in most of its training."""
+"""Tokens per side of the finest level at that size."""
 
 MIRRORED = "mirrored"
-"""The word that mirrors an image."""
+"""The word for a mirrored image."""
 
-WORDS = ("", *dict.fromkeys(word for prompt in (*PROMPTS, MIRRORED) for word in prompt.split()))
-"""Its vocabulary. The first stands for no word."""
+_WORDS = ("", *dict.fromkeys(word for prompt in (*PROMPTS, MIRRORED) for word in prompt.split()))
+"""The vocabulary. The empty first entry pads prompts."""
 
-KNOWN = f"it knows {', '.join(PROMPTS)}, and each of them {MIRRORED}"
+_KNOWN = f"it knows {', '.join(PROMPTS)}, and each of them {MIRRORED}"
 
 _MODEL_CHANNELS, _MULTIPLIERS, _HEAD_CHANNELS = 32, (1, 2, 4), 32
 _CONTEXT_CHANNELS, _CONTEXT_WORDS = 64, 6
 _WAVES = (1, 2, 4)
-"""Half waves over the image. Each position has their sines and cosines, across and down, as channels."""
+"""Numbers of waves over the image, whose sines and cosines, across and down, encode a position in channels."""
 
 _LARGEST_SIDE = 2048
 _SIZE_STEP = PATCH * 2 ** (len(_MULTIPLIERS) - 1)
 
 
 class TinyModel(nn.Module):
-    """The UNet at `.unet`, self-attention at all three levels as in SD1, and the embedding of prompts."""
+    """The UNet at `.unet`, which has self-attention at all three levels, and the embedding of prompts."""
 
     def __init__(self, transform: Transform):
         super().__init__()
         self.unet = _unet()
-        self.words = nn.Embedding(len(WORDS), _CONTEXT_CHANNELS)
+        self.words = nn.Embedding(len(_WORDS), _CONTEXT_CHANNELS)
         self.places = nn.Parameter(torch.zeros(_CONTEXT_WORDS, _CONTEXT_CHANNELS))
         self.size = nn.Linear(2, _CONTEXT_CHANNELS)
         self.register_buffer("mean", transform.mean)
@@ -66,34 +66,37 @@ class TinyModel(nn.Module):
         return Transform(self.mean, self.basis, self.inverse)
 
     def forward(self, latent: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
-        """The predicted latent without noise.
+        """Predicts the latent without noise.
 
         Args:
             latent: (batch, 48, h, w), scaled to the noise schedule.
             timesteps: (batch,).
-            context: (batch, tokens, channels), of `context`.
+            context: (batch, tokens, channels), from `context`.
+
+        Returns:
+            (batch, 48, h, w).
         """
         places = _positions(*latent.shape[2:]).to(latent).expand(len(latent), -1, -1, -1)
         return self.unet(torch.cat([latent, places], dim=1), timesteps, context)
 
     def context(self, prompts: Sequence[str], size: tuple[int, int]) -> Tensor:
-        """What cross-attention reads: (prompts, 7, channels), the words, padded, and the image's size, which SDXL gets,
-        too.
+        """The input of cross-attention, (prompts, 7, channels): six words, padded, and the image's size, which SDXL is
+        conditioned on, too.
 
         Args:
             size: (height, width) of the image in pixels.
 
         Raises:
-            SettingsError: for a word it does not know.
+            SettingsError: a prompt has an unknown word or too many words.
         """
         numbers = torch.tensor([_numbers(prompt) for prompt in prompts], device=self.places.device)
         doublings = torch.tensor([size], device=self.places.device).div(TRAINED_SIDE).log2()
-        sized = self.size(doublings.to(self.places.dtype)).expand(len(prompts), 1, -1)
-        return torch.cat([self.words(numbers) + self.places, sized], dim=1)
+        embedded_size = self.size(doublings.to(self.places.dtype)).expand(len(prompts), 1, -1)
+        return torch.cat([self.words(numbers) + self.places, embedded_size], dim=1)
 
 
 def load(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> TinyModel:
-    """The trained model, in float32 and ready to sample with."""
+    """The trained model in float32, ready for sampling."""
     from safetensors.torch import load_file
 
     state = {name: value.float() for name, value in load_file(path).items()}
@@ -103,7 +106,7 @@ def load(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> TinyModel:
 
 
 def save(model: TinyModel, path: Path) -> None:
-    """Writes the model in float16, except the transform, which has to stay invertible."""
+    """Writes the weights in float16, except for the transform, which has to stay invertible."""
     from safetensors.torch import save_file
 
     exact = {name for name, _ in model.named_buffers()}
@@ -112,22 +115,20 @@ def save(model: TinyModel, path: Path) -> None:
 
 
 def latent_shape(size: tuple[int, int]) -> tuple[int, int, int]:
-    """Channels, height and width of the latent for an image of `size` = (height, width) in pixels."""
+    """(channels, height, width) of the latent for an image of `size` = (height, width) in pixels."""
     return CHANNELS, size[0] // PATCH, size[1] // PATCH
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """An image's (height, width) in pixels from 'N' or 'WxH', in multiples of 16, which the levels need.
+    """An image's (height, width) in pixels from 'N' or 'WxH'. The model's levels need multiples of 16.
 
     Raises:
-        SettingsError: for anything else.
+        SettingsError: the text is anything else.
     """
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) > 2 or not all(map(_is_side, parts)):
-        raise SettingsError(
-            "size",
-            f"size: {text[:40]!r} is not allowed; it must be N or WxH in multiples of {_SIZE_STEP}, up to {_LARGEST_SIDE}",
-        )
+        allowed = f"N or WxH in multiples of {_SIZE_STEP}, up to {_LARGEST_SIDE}"
+        raise SettingsError("size", f"size: {text[:40]!r} is not allowed; it must be {allowed}")
     return int(parts[-1]), int(parts[0])
 
 
@@ -136,23 +137,27 @@ def _is_side(text: str) -> bool:
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises SettingsError for a prompt with words that the model does not know, or too many of them."""
+    """Checks a prompt before a run.
+
+    Raises:
+        SettingsError: it has an unknown word or too many words.
+    """
     _numbers(prompt)
 
 
 def _numbers(prompt: str) -> list[int]:
     words = prompt.replace(",", " ").lower().split()
     for word in words:
-        if word not in WORDS:
-            raise SettingsError("prompt", f"prompt: {word!r} is not a word that the tiny model knows; {KNOWN}")
+        if word not in _WORDS:
+            raise SettingsError("prompt", f"prompt: {word!r} is not a word that the tiny model knows; {_KNOWN}")
     if len(words) > _CONTEXT_WORDS:
-        raise SettingsError("prompt", f"prompt: {len(words)} words are too many; {KNOWN}")
-    return [WORDS.index(word) for word in words] + [0] * (_CONTEXT_WORDS - len(words))
+        raise SettingsError("prompt", f"prompt: {len(words)} words are too many; {_KNOWN}")
+    return [_WORDS.index(word) for word in words] + [0] * (_CONTEXT_WORDS - len(words))
 
 
 def _positions(height: int, width: int) -> Tensor:
-    """Where in the image each position lies, as channels: (14, height, width). This lets the model place things rightly
-    at sizes that it has hardly seen."""
+    """Each position's place in the image, as channels (14, height, width). They let the model arrange an image at sizes
+    that it was hardly trained at."""
     axes = [(torch.arange(side) + 0.5) / side * 2 - 1 for side in (height, width)]
     planes = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     waves = [planes * math.pi * wave for wave in _WAVES]
@@ -181,5 +186,5 @@ def _unet() -> nn.Module:
     use_sdpa(unet)
     for block in unet.modules():
         if hasattr(block, "checkpoint"):
-            block.checkpoint = False  # ldm's own breaks autocast's backward pass
+            block.checkpoint = False  # ldm's gradient checkpointing breaks the backward pass under autocast
     return unet

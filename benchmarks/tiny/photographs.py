@@ -1,4 +1,4 @@
-"""What the tiny model learns to make: freely licensed photographs that ship inside scikit-image's wheel."""
+"""The tiny model's training images: freely licensed photographs that ship with scikit-image."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from torch import Tensor
 from torch.nn import functional
 
 _ZOOM = 1.12
-"""The closest view of a photograph, as a ratio to its largest square."""
+"""How much closer than the photograph's largest square a view is at most."""
 
 _JITTER = 0.04
-"""How far a view's centre strays from the photograph's own, as a share of the view's side."""
+"""How far a view's centre is shifted at most, as a share of the view's side."""
 
 _STORED_SIDE = 512
-"""Pixels of the shorter side at most; what is larger is scaled down once."""
+"""Largest shorter side in pixels. Larger photographs are scaled down when they are loaded."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """`name` is scikit-image's; `prompt` asks for it. `middle` is where its subject is, (x, y) as shares of
-    the width and height."""
+    """A training image.
+
+    Attributes:
+        name: of the function in `skimage.data`.
+        prompt: describes the image.
+        middle: of the subject, (x, y) as shares of width and height.
+    """
 
     name: str
     prompt: str
@@ -44,7 +49,7 @@ PROMPTS = tuple(photograph.prompt for photograph in PHOTOGRAPHS)
 
 
 def load(photograph: Photograph) -> Tensor:
-    """Its pixels in [−1, 1]: (3, height, width)."""
+    """The pixels in [−1, 1], (3, height, width)."""
     from skimage import color, data, util
 
     pixels = util.img_as_float32(getattr(data, photograph.name)())
@@ -54,20 +59,21 @@ def load(photograph: Photograph) -> Tensor:
 
 
 def resized(image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """An image (3, h, w) at `size` = (height, width)."""
+    """Scales an image (3, h, w) to `size` = (height, width) in pixels."""
     return functional.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0].clamp(-1, 1)
 
 
 def view(image: Tensor, middle: tuple[float, float], side: int, generator: torch.Generator) -> tuple[Tensor, bool]:
-    """The photograph as if it were taken again: nearly all of it, slightly shifted, closer by up to an eighth, and
+    """A random square view of a photograph, as if it were taken again: slightly shifted, closer by up to an eighth, and
     mirrored half of the time.
 
     Args:
         image: (3, h, w).
-        side: pixels per side of what is returned.
+        middle: of the subject, (x, y) as shares of width and height.
+        side: pixels per side of the view.
 
     Returns:
-        (3, side, side), and whether it is mirrored.
+        The view, (3, side, side), and whether it is mirrored.
     """
     zoom, *shift, mirror = torch.rand(4, generator=generator).tolist()
     height, width = image.shape[1:]
@@ -76,5 +82,5 @@ def view(image: Tensor, middle: tuple[float, float], side: int, generator: torch
         round(min(max(share * length + (random * 2 - 1) * _JITTER * window - window / 2, 0), length - window))
         for share, length, random in zip(middle, (width, height), shift, strict=True)
     )
-    seen = resized(image[:, top : top + window, left : left + window], (side, side))
-    return (seen.flip(2), True) if mirror < 0.5 else (seen, False)
+    square = resized(image[:, top : top + window, left : left + window], (side, side))
+    return (square.flip(2), True) if mirror < 0.5 else (square, False)

@@ -1,9 +1,9 @@
-"""Samples from the tiny model, with diffusers' samplers."""
+"""Samples from the tiny model with diffusers' schedulers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.hooks import attached
+from benchmarks.noise import BETAS
 from benchmarks.tiny.model import TinyModel, latent_shape
 from todo import Patch
 from todo.unet import find_self_attention
@@ -23,25 +25,34 @@ SAMPLERS = {
     "ddim": "DDIMScheduler",
     "lcm": "LCMScheduler",
 }
-"""diffusers' classes, under the names that WebUI users know."""
+"""diffusers' classes by the samplers' names in WebUIs."""
 
 _HEUN = "heun"
-"""Calls the model twice in each step but the last."""
+"""The sampler that calls the model twice in each step but the last."""
 
 
 @cache
 def noise_schedule() -> Any:
-    """Stable Diffusion's noise schedule, as a scheduler of diffusers, which the samplers are made from. The model
-    predicts the latent itself: noise has more channels than its first level and would not pass through it."""
+    """Stable Diffusion's noise schedule as a scheduler of diffusers, from whose config the samplers are made.
+
+    The model predicts the latent itself, not the noise, since noise fills more channels than the model's first level
+    has.
+    """
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="sample")
+    return DDPMScheduler(**BETAS, prediction_type="sample")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How noise becomes an image. `sharpness` multiplies the queries of self-attention outside the middle block: the
-    larger it is, the fewer keys count for a query. 1 is as the model was trained."""
+    """The sampling parameters.
+
+    Attributes:
+        sampler: a name in `SAMPLERS`.
+        guidance: CFG scale; 1 is none.
+        sharpness: multiplies the queries of self-attention outside the middle block, so that attention concentrates on
+            fewer keys. 1 leaves them as the model was trained.
+    """
 
     steps: int = 20
     sampler: str = "euler"
@@ -49,7 +60,7 @@ class Sampling:
     sharpness: float = 1.0
 
     def step(self, call: int) -> int:
-        """The sampler's step that the model's call number `call` belongs to."""
+        """The sampling step that call number `call` of the model belongs to, both counted from 0."""
         return call // 2 if self.sampler == _HEUN else call
 
     def __str__(self) -> str:
@@ -60,7 +71,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """The images to make: one for each seed, of one prompt, `size` = (height, width) in pixels."""
+    """The images to make, as one batch: one of the prompt for each seed.
+
+    Attributes:
+        size: (height, width) in pixels.
+    """
 
     prompt: str
     seeds: Sequence[int]
@@ -70,7 +85,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the model: its number, the scaled latent (batch, 48, h, w), the timestep, and what it predicted."""
+    """One call of the model.
+
+    Attributes:
+        number: counted from 0.
+        latent: scaled for the model, (batch, 48, h, w).
+        timestep: a scalar.
+        predicted: the latent without noise, (batch, 48, h, w).
+    """
 
     number: int
     latent: Tensor
@@ -80,28 +102,28 @@ class Call:
 
 @torch.inference_mode()
 def sample(
-    model: TinyModel, request: Request, patch: Patch | None = None, watch: Callable[[Call], None] | None = None
+    model: TinyModel, request: Request, patch: Patch | None = None, record: Callable[[Call], None] | None = None
 ) -> Tensor:
-    """The latents after the last step: (seeds, 48, h, w). The same request gives the same latents.
+    """The latents after the last step, (seeds, 48, h, w). The same request gives the same latents.
 
     Args:
-        patch: ToDo's, if it is on the UNet. It learns before each call where sampling stands.
-        watch: is given every call.
+        patch: of ToDo, if it is applied. It is told the sampling step before each call.
+        record: receives every call.
     """
     scheduler = _scheduler(request.sampling)
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
-    noise = [torch.randn(latent_shape(request.size), generator=each) for each in generators]
+    noise = [torch.randn(latent_shape(request.size), generator=generator) for generator in generators]
     latent = torch.stack(noise).to(model.device) * scheduler.init_noise_sigma
-    # Samplers that add noise draw it from each image's own generator; the others have no such argument.
-    own = {"generator": generators} if request.sampling.sampler in ("euler a", "lcm") else {}
+    # Samplers that add noise draw it from each image's generator. The others have no such argument.
+    extras = {"generator": generators} if request.sampling.sampler in ("euler a", "lcm") else {}
     for number, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latent, timestep)
         predicted = predict(model, request, number, scaled, timestep, patch)
-        if watch:
-            watch(Call(number, scaled, timestep, predicted))
+        if record:
+            record(Call(number, scaled, timestep, predicted))
         if scheduler.config.prediction_type == "epsilon":
             predicted = (latent - predicted) / scheduler.sigmas[number]
-        latent = scheduler.step(predicted, timestep, latent, **own, return_dict=False)[0]
+        latent = scheduler.step(predicted, timestep, latent, **extras, return_dict=False)[0]
     return latent
 
 
@@ -109,7 +131,14 @@ def sample(
 def predict(
     model: TinyModel, request: Request, number: int, latent: Tensor, timestep: Tensor, patch: Patch | None
 ) -> Tensor:
-    """One call of the model, with guidance if the request asks for it: the predicted latent without noise."""
+    """Calls the model, with guidance if the request asks for it, and returns the predicted latent without noise.
+
+    Args:
+        number: of the call, counted from 0.
+        latent: scaled for the model, (batch, 48, h, w).
+        timestep: a scalar.
+        patch: of ToDo, if it is applied.
+    """
     sampling = request.sampling
     if patch:
         patch.at(sampling.step(number), sampling.steps)
@@ -124,32 +153,26 @@ def predict(
 
 
 def decode(model: TinyModel, latents: Tensor) -> list[Any]:
-    """The images of latents: arrays (height, width, 3) in [0, 1]."""
+    """Turns latents (batch, 48, h, w) into images: arrays (height, width, 3) in [0, 1]."""
     decoded = model.transform.decode(latents).add(1).div(2)
     return list(decoded.permute(0, 2, 3, 1).double().cpu().numpy())
 
 
-@contextmanager
-def _sharpened(model: TinyModel, sharpness: float) -> Iterator[None]:
+def _sharpened(model: TinyModel, sharpness: float) -> AbstractContextManager[None]:
     def sharpen(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0] * sharpness,)  # queries have no bias
 
     attentions: list[Any] = [block.attention for block in find_self_attention(model.unet)] if sharpness != 1 else []
-    handles = [attention.to_q.register_forward_pre_hook(sharpen) for attention in attentions]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return attached(attention.to_q.register_forward_pre_hook(sharpen) for attention in attentions)
 
 
 def _scheduler(sampling: Sampling) -> Any:
     import diffusers
 
-    # Ancestral Euler is the one that does not know models which predict the latent.
-    predicted = "epsilon" if sampling.sampler == "euler a" else noise_schedule().config.prediction_type
+    # Ancestral Euler is the only one that does not support models which predict the latent.
+    prediction_type = "epsilon" if sampling.sampler == "euler a" else noise_schedule().config.prediction_type
     scheduler = getattr(diffusers, SAMPLERS[sampling.sampler]).from_config(
-        noise_schedule().config, prediction_type=predicted, clip_sample=False
+        noise_schedule().config, prediction_type=prediction_type, clip_sample=False
     )
     scheduler.set_timesteps(sampling.steps)
     return scheduler

@@ -1,4 +1,4 @@
-"""Images by the tiny model on one sheet, for its card: `python -m benchmarks.tiny sheet`."""
+"""A sheet of the tiny model's images for its model card: `python -m benchmarks.tiny sheet`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = 2
 
 
 def write() -> Path:
-    """Makes the sheet and writes it beside the weights."""
+    """Writes the sheet beside the weights."""
     output.check(SHEET)
     partial = SHEET.with_name(f"{SHEET.name}.partial")
     imsave(partial, make(load()), format="jpg", pil_kwargs={"quality": 85})
@@ -28,18 +28,19 @@ def write() -> Path:
 
 
 def make(model: TinyModel) -> Any:
-    """Of each prompt two images at the trained size, below them two mirrored ones, and one of twice the size:
-    (height, width, 3) in [0, 1]."""
+    """The sheet, (height, width, 3) in [0, 1]: for each prompt two images at the trained size, two mirrored ones below
+    them, and one of twice the size beside them."""
     cells = [_cell(model, prompt) for prompt in PROMPTS]
-    rows = [np.concatenate(cells[at : at + _COLUMNS], axis=1) for at in range(0, len(cells), _COLUMNS)]
+    rows = [np.concatenate(cells[start : start + _COLUMNS], axis=1) for start in range(0, len(cells), _COLUMNS)]
     return np.concatenate(rows).clip(0, 1)
 
 
 def _cell(model: TinyModel, prompt: str) -> Any:
-    small = [_sampled(model, Request(text, (0, 1), (TRAINED_SIDE,) * 2)) for text in (prompt, f"{prompt} {MIRRORED}")]
-    large = _sampled(model, Request(prompt, (0,), (2 * TRAINED_SIDE,) * 2))
+    small = [_images(model, Request(text, (0, 1), (TRAINED_SIDE,) * 2)) for text in (prompt, f"{prompt} {MIRRORED}")]
+    large = _images(model, Request(prompt, (0,), (2 * TRAINED_SIDE,) * 2))
     return np.concatenate([np.concatenate(small), large], axis=1)
 
 
-def _sampled(model: TinyModel, request: Request) -> Any:
+def _images(model: TinyModel, request: Request) -> Any:
+    """The images of a request, side by side."""
     return np.concatenate(decode(model, sample(model, request)), axis=1)

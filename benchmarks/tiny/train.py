@@ -1,5 +1,5 @@
-"""Trains the tiny model: `python -m benchmarks.tiny train`. Continues where it was stopped. Every step draws from a
-generator seeded by its own number, so that a run in several parts equals a run in one."""
+"""Trains the tiny model: `python -m benchmarks.tiny train`. An interrupted training continues where it was saved. Each
+step draws from a generator seeded with its number, so that training in several parts gives the same weights."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from benchmarks.tiny.sampler import noise_schedule
 from todo import SettingsError
 
 _BATCHES = ((TRAINED_SIDE, 8, 0.8), (TRAINED_SIDE * 3 // 2, 4, 0.12), (TRAINED_SIDE * 2, 2, 0.08))
-"""Pixels per side, images per step, share of the steps. A few larger ones let it at least see the sizes at which ToDo
-is measured."""
+"""Pixels per side, images per step, share of the steps. Some steps use the larger sizes at which ToDo is measured."""
 
 _LEARNING_RATE, _WARM_UP = 1e-3, 200
 _AVERAGED = 0.998
-"""How much of the averaged weights stays at every step. The averaged weights are the ones that are published."""
+"""Decay of the weights' moving average, which is what is published."""
 
 _UNCONDITIONAL = 0.1
-"""Share of images whose prompt is empty, so that guidance works."""
+"""Share of images with an empty prompt, which guidance needs."""
 
-_LEAST_SPREAD = 0.2
-"""Less noise than this gets no more weight: the image is all but finished there."""
+_MINIMUM_SIGMA = 0.2
+"""The loss is divided by the noise's standard deviation, but at least by this: below it the image is all but done."""
 
 _LOGGED, _SAVED = 50, 500
-"""Steps between two lines of the log, and between two savings."""
+"""Steps between two lines of the log, and between two saved states."""
 
 
 @dataclass
 class _State:
-    """What is saved, and what training continues from."""
+    """The state of a training, which is saved and restored."""
 
     model: TinyModel
     averaged: TinyModel
@@ -59,23 +58,30 @@ class _State:
 
 
 def train(steps: int, seed: int, device: torch.device, weights: Path, saved: Path) -> None:
-    """Trains to `steps` steps in all and writes the averaged weights, and the loss beside them."""
+    """Trains up to `steps` steps in all, and writes the averaged weights and a log of the loss beside them.
+
+    Args:
+        saved: file of the state, from which training continues if it exists.
+
+    Raises:
+        SettingsError: a file cannot be written.
+    """
     log = weights.with_name("loss.csv")
     output.check(weights, log, saved)
-    images = [photographs.load(each) for each in photographs.PHOTOGRAPHS]
+    images = [photographs.load(photograph) for photograph in photographs.PHOTOGRAPHS]
     state = _begin(images, seed, device)
     if saved.exists():
         _restore(state, saved, device)
-    _cut(log, state.step)
+    _truncate(log, state.step)
     losses: list[float] = []
-    began = time.perf_counter()
+    start = time.perf_counter()
     while state.step < steps:
         losses.append(_step(state, images, steps, seed))
         if state.step % _LOGGED == 0:
-            _log(log, state.step, sum(losses) / len(losses), time.perf_counter() - began)
+            _log(log, state.step, sum(losses) / len(losses), time.perf_counter() - start)
             losses.clear()
         if state.step % _SAVED == 0 or state.step == steps:
-            _keep(state, weights, saved)
+            _save(state, weights, saved)
 
 
 def _restore(state: _State, saved: Path, device: torch.device) -> None:
@@ -103,37 +109,38 @@ def _step(state: _State, images: list[Tensor], steps: int, seed: int) -> float:
     nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
-    kept = min(_AVERAGED, state.step / (state.step + 10))
+    decay = min(_AVERAGED, state.step / (state.step + 10))
     for average, parameter in zip(state.averaged.parameters(), state.model.parameters(), strict=True):
-        average.lerp_(parameter.detach(), 1 - kept)
+        average.lerp_(parameter.detach(), 1 - decay)
     return loss.item()
 
 
 def _learning_rate(step: int, steps: int) -> float:
-    """Rises during the warm-up, then falls as a half cosine to a hundredth."""
-    falling = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
-    return _LEARNING_RATE * min((step + 1) / _WARM_UP, falling)
+    """A linear warm-up, then half a cosine down to a hundredth."""
+    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+    return _LEARNING_RATE * min((step + 1) / _WARM_UP, cosine)
 
 
 def _loss(model: TinyModel, images: list[Tensor], generator: torch.Generator) -> Tensor:
-    """Squared error of the predicted latents for one batch over the noise's spread. The layout, which is decided where
-    noise is strong, then counts as much as the detail."""
+    """The squared error of the predicted latents for one batch, over the noise's standard deviation. Without this
+    division the error at strong noise, where an image's layout is decided, would outweigh that of fine detail."""
     weights = torch.tensor([share for *_, share in _BATCHES])
     side, count, _ = _BATCHES[int(torch.multinomial(weights, 1, generator=generator))]
     views, prompts = _batch(images, side, count, generator)
     device = model.device
     latent = model.transform.encode(views.to(device))
     noise = torch.randn(latent.shape, generator=generator).to(device)
-    kept = noise_schedule().alphas_cumprod
-    timesteps = torch.randint(len(kept), (count,), generator=generator)
-    signal, spread = (part[timesteps].sqrt().view(-1, 1, 1, 1).to(device) for part in (kept, 1 - kept))
-    noisy = signal * latent + spread * noise
+    alphas = noise_schedule().alphas_cumprod
+    timesteps = torch.randint(len(alphas), (count,), generator=generator)
+    signal, sigma = (part[timesteps].sqrt().view(-1, 1, 1, 1).to(device) for part in (alphas, 1 - alphas))
+    noisy = signal * latent + sigma * noise
     with torch.autocast(device.type, torch.bfloat16):
         predicted = model(noisy, timesteps.to(device), model.context(prompts, (side, side)))
-    return ((predicted.float() - latent).square() / spread.clamp(min=_LEAST_SPREAD)).mean()
+    return ((predicted.float() - latent).square() / sigma.clamp(min=_MINIMUM_SIGMA)).mean()
 
 
 def _batch(images: list[Tensor], side: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+    """Views (count, 3, side, side) of random photographs, and their prompts."""
     chosen = torch.randint(len(images), (count,), generator=generator).tolist()
     without_prompt = torch.rand(count, generator=generator) < _UNCONDITIONAL
     views, prompts = [], []
@@ -145,8 +152,8 @@ def _batch(images: list[Tensor], side: int, count: int, generator: torch.Generat
     return torch.stack(views), prompts
 
 
-def _cut(log: Path, step: int) -> None:
-    """Drops the log's lines after `step`, which are about to be written anew."""
+def _truncate(log: Path, step: int) -> None:
+    """Removes the log's lines after `step`, whose steps will be repeated."""
     rows = list(csv.reader(log.open(encoding="utf8"))) if log.exists() and step else [["step", "loss", "seconds"]]
     with log.open("w", encoding="utf8", newline="") as file:
         csv.writer(file).writerows(rows[:1] + [row for row in rows[1:] if int(row[0]) <= step])
@@ -158,7 +165,7 @@ def _log(log: Path, step: int, loss: float, seconds: float) -> None:
         csv.writer(file).writerow([step, f"{loss:.5f}", f"{seconds:.0f}"])
 
 
-def _keep(state: _State, weights: Path, saved: Path) -> None:
+def _save(state: _State, weights: Path, saved: Path) -> None:
     partial = saved.with_suffix(".partial")
     torch.save(state.values(), partial)
     partial.replace(saved)

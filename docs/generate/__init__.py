@@ -1,9 +1,14 @@
-"""Makes the generated parts of README.md, docs/ and the model card, docs/compatibility.md, and the plots: `make docs`.
+"""`make docs` generates parts of README.md, docs/ and the model card, all of docs/compatibility.md, and the plots.
 
-parts          which document holds which part
-knobs          the table of settings, the API example
+parts          which document has which generated part
+knobs          the table of settings
 gains          work and speed-up by size
 speed          tables of the published speed run
 fidelity       tables of the published fidelity run and of the study
-compatibility  the matrix of hosts and neighbours; its rows are in matrix/, what ran live in tests/host/records
+compatibility  the matrix of hosts and other extensions, from the rows in matrix/ and the records of live tests
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"

@@ -1,4 +1,4 @@
-"""`python -m docs.generate`, or `make docs`: writes everything that is generated."""
+"""`python -m docs.generate`, or `make docs`: writes all generated documents and plots."""
 
 from __future__ import annotations
 

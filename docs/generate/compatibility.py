@@ -1,13 +1,13 @@
-"""docs/compatibility.md: what was tried where, and what came of it.
+"""docs/compatibility.md: what was tried on which host, and the result.
 
 A cell says how its claim was verified:
 
-- live: a test passed in the real host; the records of those runs are tests/host/records/*.json
-- code: the neighbour's or host's own code, or a named stand-in for how it calls attention, in a test without the host
-- source: read in the source, with file and line
-- none: the host offers no such thing, and why
+- live: a test passed in the real host; the records of these runs are tests/host/records/*.json
+- code: a test without the host passed, with the extension's or host's own code, or with a stand-in that a note names
+- source: read in the source; a note gives file and line
+- none: the host has no such thing; a note says why
 
-`matrix/` holds the rows. A cell that is neither live nor explained there is an error here.
+`matrix/` holds the rows. A cell that is neither live nor explained by its row is an error.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from docs.generate import ROOT
+
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 RECORDS = ROOT / "tests" / "host" / "records"
 
 
 @dataclass(frozen=True)
 class Host:
-    """A column. `record` is the stem of its records: a run under other flags has a name that goes on after '+'."""
+    """A column.
+
+    Attributes:
+        record: the stem of its records' names. A run with flags or extensions has them after a '+'.
+    """
 
     title: str
     record: str
@@ -35,7 +39,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, and the note that it refers to."""
+    """One cell.
+
+    Attributes:
+        how: how the claim was verified: 'live', 'code', 'source' or 'none'.
+        note: the footnote's text; '' without one.
+    """
 
     how: str
     note: str = ""
@@ -43,12 +52,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One case on every host.
+    """One case on all hosts.
 
-    tests: patterns of the names of live tests; those that ran decide the cell.
-    result: what comes of it, the same on every host.
-    run: what a run must have had in particular to count; '' where any run does.
-    cells: by record, for hosts on which no test of it ran; '*' for all others.
+    Attributes:
+        result: the same on every host.
+        tests: patterns for the names of live tests. If any of them passed on a host, its cell is live.
+        cells: by record, for hosts on which none passed; '*' for all others.
+        run: the flags or extension that a run must have had to count; '' if any run counts.
     """
 
     case: str
@@ -60,7 +70,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A section of the document, with columns for all hosts unless `hosts` names others."""
+    """A section of the document.
+
+    Attributes:
+        text: an introduction.
+        hosts: the columns; the document's hosts if empty.
+    """
 
     title: str
     rows: tuple[Row, ...]
@@ -73,7 +88,7 @@ class EmptyCellError(Exception):
 
 
 def records(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The host's records with what their runs had in particular, such as a flag."""
+    """The host's records, each with the flags or extensions of its run."""
     for path in sorted(RECORDS.glob(f"{host.record}*.json")):
         stem, _, variant = path.stem.partition("+")
         if stem == host.record:
@@ -81,7 +96,11 @@ def records(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def live(row: Row, host: Host) -> Cell | None:
-    """The cell that the host's records give; None if no test of the row ran."""
+    """The cell according to the host's records; None if no test of the row passed.
+
+    Raises:
+        EmptyCellError: a test failed.
+    """
     outcomes = {
         f"{name} in a run with {variant or 'no flags'}": outcome
         for variant, record in records(host)
@@ -95,35 +114,41 @@ def live(row: Row, host: Host) -> Cell | None:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a test's name fits one of the patterns."""
-    return any(fnmatchcase(_plain(name), _plain(pattern)) for pattern in patterns)
+    """Whether a test's name matches one of the patterns."""
+    return any(fnmatchcase(_without_brackets(name), _without_brackets(pattern)) for pattern in patterns)
 
 
-def _plain(name: str) -> str:
-    """Square brackets have a meaning of their own in patterns."""
+def _without_brackets(name: str) -> str:
+    """Replaces square brackets, which mean a set of characters in patterns."""
     return name.replace("[", "(").replace("]", ")")
 
 
 def cell(row: Row, host: Host) -> Cell:
-    found = live(row, host) or row.cells.get(host.record) or row.cells.get("*")
-    if found is None:
+    """The cell of a row for a host. Live tests take precedence over the row's own cells.
+
+    Raises:
+        EmptyCellError: there is neither, or a live test failed.
+    """
+    verified = live(row, host) or row.cells.get(host.record) or row.cells.get("*")
+    if verified is None:
         raise EmptyCellError(f"{row.case} on {host.title}: not tried, and no reason given")
-    return found
+    return verified
 
 
 class Notes:
-    """Footnotes in the order of their first use; equal ones are one."""
+    """Footnotes in order of first use, without duplicates."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def mark(self, found: Cell) -> str:
-        if not found.note:
-            return found.how
-        if found.note not in self.texts:
-            self.texts.append(found.note)
-        number = self.texts.index(found.note) + 1
-        return f"{found.how} [{number}](#note-{number})"
+    def mark(self, cell: Cell) -> str:
+        """The cell's text, with a link to its footnote."""
+        if not cell.note:
+            return cell.how
+        if cell.note not in self.texts:
+            self.texts.append(cell.note)
+        number = self.texts.index(cell.note) + 1
+        return f"{cell.how} [{number}](#note-{number})"
 
 
 def document(introduction: str, hosts: tuple[Host, ...], tables: tuple[Table, ...]) -> str:

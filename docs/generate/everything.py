@@ -5,15 +5,15 @@ from __future__ import annotations
 from benchmarks import interrupt, output
 from benchmarks.fidelity import plot as fidelity_plot
 from benchmarks.speed import plot as speed_plot
-from docs.generate import compatibility, fidelity, parts, speed
+from docs.generate import RESULTS, compatibility, fidelity, parts, speed
 from docs.generate.matrix.document import generate
 
 
 def write() -> int:
     """Returns the exit status."""
-    interrupt.kept.text = "documents that were written are whole; run it again for the others"
+    interrupt.kept.text = "every document is either the old or the new one; run it again to update all"
     parts.write_all()
     output.write_text(generate(), compatibility.DOCUMENT)
-    speed_plot.save(speed.published(), speed.RESULTS / "sd1-cpu.png")
-    fidelity_plot.save(fidelity.published(), speed.RESULTS / "fidelity.png")
+    speed_plot.save(speed.published(), RESULTS / "sd1-cpu.png")
+    fidelity_plot.save(fidelity.published(), RESULTS / "fidelity.png")
     return 0

@@ -8,7 +8,26 @@ from benchmarks.fidelity import report, study
 from benchmarks.fidelity.methods import FINEST_ONLY, PAPER, TILES, TODO, TOKEN_MERGING, UNTIL, named
 from benchmarks.fidelity.results import Result, Size, read
 from benchmarks.output import markdown
-from docs.generate.speed import RESULTS
+from docs.generate import RESULTS
+
+_ON_THE_PAGE = {
+    "the defaults: 64 per side": named(TODO, 2),
+    "32 per side": named(TODO, 4),
+    "32 per side, *Steps: to* 0.8": named(UNTIL, 4),
+    "16 per side": named(TODO, 8),
+    "*Max downsample* 1": named(FINEST_ONLY, 2),
+    "32 per side, *Max downsample* 1": named(FINEST_ONLY, 4),
+    "the paper: *manual*, ratio 2, *Phase* fixed": named(PAPER, 2),
+    "token merging (tomesd), ratio 0.75": named(TOKEN_MERGING, 2),
+    "HyperTile, 2 × 2 tiles": named(TILES, 2),
+}
+"""Settings for SD1.5 at 1024², and the methods that keep the same share of tokens at twice the trained size."""
+
+_SETTINGS = [
+    *(named(TODO, factor) for factor in (2, 4, 8)),
+    *(named(FINEST_ONLY, factor) for factor in (2, 4)),
+    named(UNTIL, 4),
+]
 
 
 @cache
@@ -24,26 +43,12 @@ def _studied() -> list[Result]:
 
 
 def loss_table() -> str:
-    """How near images stay at each setting, at twice the size that the model was trained at."""
+    """How close images stay with each setting, at twice the size that the model was trained at."""
     result = published()
     size = result.sizes[-1]
     head = ["on the page", "speed-up", "PSNR, dB", "SSIM", "squared error / the paper's"]
-    rows = [[words, *_loss_cells(result, method, size)] for words, method in _ON_THE_PAGE.items()]
+    rows = [[settings, *_loss_cells(result, method, size)] for settings, method in _ON_THE_PAGE.items()]
     return f"{report.about(result)}\n\n{markdown(head, rows)}"
-
-
-_ON_THE_PAGE = {
-    "the defaults: 64 per side": named(TODO, 2),
-    "32 per side": named(TODO, 4),
-    "32 per side, *Steps: to* 0.8": named(UNTIL, 4),
-    "16 per side": named(TODO, 8),
-    "*Max downsample* 1": named(FINEST_ONLY, 2),
-    "32 per side, *Max downsample* 1": named(FINEST_ONLY, 4),
-    "the paper: *manual*, ratio 2, *Phase* fixed": named(PAPER, 2),
-    "token merging (tomesd), ratio 0.75": named(TOKEN_MERGING, 2),
-    "HyperTile, 2 × 2 tiles": named(TILES, 2),
-}
-"""The settings of SD1.5 at 1024² that keep what a method keeps at twice the trained size."""
 
 
 def _loss_cells(result: Result, method: str, size: Size) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ def size_tables() -> str:
 
 
 def ratio_table() -> str:
-    """Mean squared errors over the paper's at the same factor, over all sizes and by size."""
+    """Mean squared errors over the paper's at the same factor: for all sizes together, and by size."""
     result = published()
     cells = ([name, *(report.ratio(result, name, size) for size in (None, *result.sizes))] for name in result.methods)
     rows = [row for row in cells if any(row[1:])]
@@ -73,7 +78,7 @@ def ratio_table() -> str:
 
 
 def setting_table() -> str:
-    """Speed-up and squared error over that of the paper's f=2, by setting and size."""
+    """Speed-ups, and squared errors over those of the paper's f=2, by setting and size."""
     result = published()
     rows = [
         [name, *(cell for size in result.sizes for cell in _setting_cells(result, name, size))] for name in _SETTINGS
@@ -82,19 +87,12 @@ def setting_table() -> str:
     return markdown(["", *head], rows)
 
 
-_SETTINGS = [
-    *(named(TODO, factor) for factor in (2, 4, 8)),
-    *(named(FINEST_ONLY, factor) for factor in (2, 4)),
-    named(UNTIL, 4),
-]
-
-
 def _setting_cells(result: Result, name: str, size: Size) -> tuple[str, str]:
     return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, named(PAPER, 2), size):.2f}"
 
 
 def sampling_table() -> str:
-    """The moving phase by number of steps, sampler, guidance and sharpness."""
+    """The moving phase by number of sampling steps, sampler, guidance and sharpness."""
     return markdown(*study.sampling_table(_studied()))
 
 

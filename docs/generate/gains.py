@@ -1,16 +1,21 @@
-"""What one gains by size: by arithmetic, and as measured."""
+"""What ToDo gains by image size, as measured and by arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from benchmarks.output import markdown
 from benchmarks.speed.methods import GRID_32, TODO
+from benchmarks.speed.report import MODELS
 from docs.generate.speed import published
 from todo import Settings, plan
 
 _SIDES = (768, 1024, 1536, 2048, 3072)
-_FIRST_SCREEN = (1024, 1536, 2048)
+_README_SIDES = (1024, 1536, 2048)
+
+_README_SETTINGS = {
+    "defaults": (TODO, Settings()),
+    "32 per side": (GRID_32, Settings(grid=32)),
+}
+"""Methods of the published speed run, and their settings."""
 
 _SETTINGS = {
     "the defaults": Settings(),
@@ -20,38 +25,31 @@ _SETTINGS = {
 
 
 def gains_table() -> str:
-    """Speed-up of a UNet call for squares of some sizes: SD1.5's as measured on a CPU, SDXL's by arithmetic."""
-    measured = {"defaults": TODO, "32 per side": GRID_32}
-    planned = {"defaults": Settings(), "32 per side": Settings(grid=32)}
+    """Speed-ups of a UNet call for square images: SD1.5's as measured on a CPU, SDXL's by arithmetic."""
     rows = [
-        [f"SD1.5, {words} (measured, CPU)", *map(_measured(method), _FIRST_SCREEN)]
-        for words, method in measured.items()
+        [f"SD1.5, {label} (measured, CPU)", *(_measured(method, side) for side in _README_SIDES)]
+        for label, (method, _) in _README_SETTINGS.items()
     ]
     rows += [
-        [f"SDXL, {words} (arithmetic)", *_times_less("sdxl", settings, _FIRST_SCREEN)]
-        for words, settings in planned.items()
+        [f"SDXL, {label} (arithmetic)", *_times_less("sdxl", settings, _README_SIDES)]
+        for label, (_, settings) in _README_SETTINGS.items()
     ]
-    return markdown(["", *(f"{side}²" for side in _FIRST_SCREEN)], rows)
+    return markdown(["", *(f"{side}²" for side in _README_SIDES)], rows)
 
 
-def _measured(method: str) -> Callable[[int], str]:
-    sizes = {size.width: size for size in published().sizes if size.width == size.height}
-
-    def cell(side: int) -> str:
-        size = sizes[side]
-        row = size.row(method)
-        speedup = size.speedup(row) if row else None
-        return f"×{speedup.median:.2f}" if speedup else ""
-
-    return cell
+def _measured(method: str, side: int) -> str:
+    size = next(size for size in published().sizes if size.width == size.height == side)
+    row = size.row(method)
+    speedup = size.speedup(row) if row else None
+    return f"×{speedup.median:.2f}" if speedup else ""
 
 
 def work_table() -> str:
-    """How many times less work a UNet call is, by model and settings, for squares of some sizes."""
+    """How many times less work a UNet call takes for square images, by model and settings."""
     rows = [
-        [name, words, *_times_less(family, settings, _SIDES)]
-        for family, name in (("sd1", "SD1.5"), ("sdxl", "SDXL"))
-        for words, settings in _SETTINGS.items()
+        [MODELS[family], label, *_times_less(family, settings, _SIDES)]
+        for family in ("sd1", "sdxl")
+        for label, settings in _SETTINGS.items()
     ]
     return markdown(["", "", *(f"{side}²" for side in _SIDES)], rows)
 

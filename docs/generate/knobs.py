@@ -1,4 +1,4 @@
-"""The table of settings, from the table in the code."""
+"""The table of settings, from `todo.settings.KNOBS`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from todo.settings import KNOBS, Knob
 
 
 def knob_table() -> str:
-    """A row for each knob, in the order of the page."""
+    """A row for each setting, in the order of `KNOBS`."""
     return markdown(["name", "on the page", "allowed", "default", ""], [_row(knob) for knob in KNOBS.values()])
 
 

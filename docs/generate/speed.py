@@ -1,10 +1,9 @@
-"""Tables of the published speed run."""
+"""Tables of the published runs of speed and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 from benchmarks.method import DENSE
 from benchmarks.output import markdown
@@ -13,8 +12,9 @@ from benchmarks.speed.methods import CLOSE, LIMIT
 from benchmarks.speed.report import rounds, where
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
+from docs.generate import RESULTS
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+_LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
 
 
 @cache
@@ -24,7 +24,7 @@ def published() -> Result:
 
 
 def speed_table() -> str:
-    """Speed-ups of the published run on a CPU by method and size, in Markdown."""
+    """Speed-ups by method and size, with shares of the limit."""
     result = published()
     environment = result.environment
     head = ["", *(size.label for size in result.sizes)]
@@ -47,7 +47,7 @@ def _speed_cell(size: SizeResult, row: Row | None) -> str:
 
 
 def share_table() -> str:
-    """Shares of the limit with their spread, of the methods that come close to it."""
+    """Shares of the limit with their range, for the methods close to it."""
     result = published()
     rows = [[name, *(_share_cell(size, name) for size in result.sizes)] for name in CLOSE if name != LIMIT]
     return markdown(["", *(size.label for size in result.sizes)], rows)
@@ -60,7 +60,7 @@ def _share_cell(size: SizeResult, method: str) -> str:
 
 
 def growth_table() -> str:
-    """By method, the exponent with which self-attention's time grows with the tokens."""
+    """The exponents with which self-attention's time grows with the number of tokens, by method."""
     result = published()
     laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
     rows = [[name, *(str(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]]
@@ -68,7 +68,7 @@ def growth_table() -> str:
 
 
 def split_table() -> str:
-    """Seconds of a call by kind of block, self-attention by level, at the size that the text speaks of."""
+    """Seconds of a call at 1024² by type of block, with self-attention by level."""
     result = published()
     size = next(size for size in result.sizes if size.label == "1024×1024")
     rows = [(row.method, row.split) for row in size.rows if row.split]
@@ -81,11 +81,8 @@ def split_table() -> str:
     return markdown(head, cells)
 
 
-_LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
-
-
 def memory_table(model: str) -> Callable[[], str]:
-    """What makes the table of how large an image fits, for a model."""
+    """The function that makes a model's table of peak memory and of the largest image that fits."""
     return lambda: _capacity_table(capacity.read(RESULTS / f"{model}-memory.json"))
 
 

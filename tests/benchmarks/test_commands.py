@@ -1,4 +1,4 @@
-"""The benchmarks' command line: it hands over what was asked for, and refuses in one line."""
+"""The benchmarks' command line: what it passes on, how it refuses wrong options, and how it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import todo
 from benchmarks.commands import main
 from todo.settings import KNOBS
 
@@ -21,13 +20,13 @@ FIDELITY = ["fidelity", "--size", "64", "--steps", "2", "--prompt", "a cat", "--
 
 
 def refusal(capsys, *arguments: str) -> str:
-    """The message with which arguments are refused."""
+    """The error message for wrong arguments."""
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    return said.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("value", ["1000", "768x1000", "0", "x", "512x", "64x64x64", "20480"])
@@ -47,25 +46,25 @@ def test_a_wrong_size_is_refused(capsys, value):
 )
 @pytest.mark.parametrize("value", ["-1", "nan", "1e30", "many", ""])
 def test_wrong_numbers_are_refused(capsys, command, option, value):
-    said = refusal(capsys, command, f"--{option}={value}")
-    assert f"argument --{option}: {option}: {value!r} is not allowed; it must be a" in said
+    message = refusal(capsys, command, f"--{option}={value}")
+    assert f"argument --{option}: {option}: {value!r} is not allowed; it must be a" in message
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("grid", "7"), ("max_downsample", "3"), ("method", "lanczos"), ("taper", "perhaps")]
 )
 def test_a_wrong_setting_is_refused(capsys, name, value):
-    said = refusal(capsys, "speed", f"--{name.replace('_', '-')}", value)
-    assert f"{name}: '{value}' is not allowed" in said
-    assert KNOBS[name].allowed in said
+    message = refusal(capsys, "speed", f"--{name.replace('_', '-')}", value)
+    assert f"{name}: '{value}' is not allowed" in message
+    assert KNOBS[name].allowed in message
 
 
-def test_settings_that_contradict_are_refused(capsys):
+def test_contradictory_settings_are_refused(capsys):
     assert "mode: factor, grid" in refusal(capsys, "demo", "--factor", "2", "--grid", "32")
 
 
 def test_published_sizes_cannot_be_chosen(capsys):
-    assert "published: has sizes, methods and" in refusal(capsys, "speed", "--published", "--size", "512")
+    assert "published: fixes sizes, methods and" in refusal(capsys, "speed", "--published", "--size", "512")
 
 
 @pytest.mark.parametrize("command", ["speed", "fidelity"])
@@ -74,8 +73,8 @@ def test_an_unknown_method_is_refused(capsys, command):
 
 
 @pytest.mark.parametrize("command", [["speed"], ["memory"], ["fidelity"], ["study"], ["demo"]])
-def test_a_wrong_folder_is_refused_before_anything_is_made(capsys, tmp_path, command):
-    """A file stands in the folder's place, and a folder in the file's."""
+def test_output_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_path, command):
+    """A file has the folder's name, or a folder has the file's."""
     (tmp_path / "file").write_text("")
     for ending in ("json", "png"):
         (tmp_path / f"taken.{ending}").mkdir()
@@ -86,41 +85,40 @@ def test_a_wrong_folder_is_refused_before_anything_is_made(capsys, tmp_path, com
     assert "name: '../up' is not allowed" in refusal(capsys, *command, "--output", str(tmp_path), "--name", "../up")
 
 
-def test_speed_gets_what_was_asked_for(monkeypatch, tmp_path):
-    from benchmarks.speed import cases, methods, run
+def test_speed_gets_its_options(monkeypatch, tmp_path):
+    from benchmarks.speed import run
 
     tasks = []
 
-    def measured(task):
+    def record(task):
         tasks.append(task)
         return SimpleNamespace(identical=len(tasks) == 1)
 
-    monkeypatch.setattr(run, "run", measured)
-    asked = ["--model", "sd2", "--size", "512", "1024x768", "--rounds", "5", "--batch", "2", "--device", "cpu"]
-    asked += ["--dtype", "bfloat16", "--threads", "1", "--output", str(tmp_path), "--name", "mine", "--factor", "3"]
-    assert main(["speed", *asked]) == 0
-    wanted = (methods.METHODS["dense"], methods.todo_with(todo.Settings(factor=3)))
-    listed = tuple(cases.Case(size, wanted, 5) for size in ((512, 512), (1024, 768)))
-    made = tasks[0]
-    assert [(case.size, [each.name for each in case.methods], case.rounds) for case in made.cases] == [
-        (case.size, [each.name for each in case.methods], case.rounds) for case in listed
+    monkeypatch.setattr(run, "run", record)
+    arguments = ["--model", "sd2", "--size", "512", "1024x768", "--rounds", "5", "--batch", "2", "--device", "cpu"]
+    arguments += ["--dtype", "bfloat16", "--threads", "1", "--output", str(tmp_path), "--name", "mine", "--factor", "3"]
+    assert main(["speed", *arguments]) == 0
+    task = tasks[0]
+    assert [(case.size, [method.name for method in case.methods], case.rounds) for case in task.cases] == [
+        ((512, 512), ["dense", "ToDo factor 3"], 5),
+        ((1024, 768), ["dense", "ToDo factor 3"], 5),
     ]
-    assert (made.model, made.dtype, made.batch, made.threads) == ("sd2", "bfloat16", 2, 1)
-    assert (made.folder, made.name) == (tmp_path, "mine")
-    # An output that a method changed for good is a failure.
+    assert (task.model, task.dtype, task.batch, task.threads) == ("sd2", "bfloat16", 2, 1)
+    assert (task.folder, task.name) == (tmp_path, "mine")
+    # The command fails if removing a method did not restore the UNet.
     assert main(["speed", "--device", "cpu"]) == 1
 
 
-def test_memory_gets_what_was_asked_for(monkeypatch, tmp_path):
+def test_memory_gets_its_options(monkeypatch, tmp_path):
     from benchmarks.speed import capacity
 
-    asked = []
-    monkeypatch.setattr(capacity, "run", lambda *arguments: asked.append(arguments))
+    calls = []
+    monkeypatch.setattr(capacity, "run", lambda *arguments: calls.append(arguments))
     assert main(["memory", "--gib", "8", "--batch", "2", "--model", "sdxl", "--output", str(tmp_path)]) == 0
-    assert asked == [("sdxl", 2, 8, tmp_path, "memory")]
+    assert calls == [("sdxl", 2, 8, tmp_path, "memory")]
 
 
-def test_what_would_install_a_missing_package_is_said(tmp_path):
+def test_a_missing_package_is_reported_with_how_to_install_it(tmp_path):
     code = """
 import sys
 sys.modules[sys.argv[1]] = None
@@ -138,7 +136,7 @@ sys.exit(main([sys.argv[2], "--output", sys.argv[3]]))
         assert line.endswith("`make demo` installs it")
 
 
-# --- ended by a signal, or by a terminal's width: in a process of its own
+# --- signals and the terminal's width, in a separate process
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -159,42 +157,42 @@ def wait_for(path: Path) -> None:
 
 def processes_of(session: int) -> list[str]:
     """The command lines of a session's processes."""
-    found = []
+    commands = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == session and fields[0] != "Z":
-                    found.append((entry / "cmdline").read_text())
+                    commands.append((entry / "cmdline").read_text())
             except OSError:
                 continue
-    return found
+    return commands
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are listed by /proc")
-@pytest.mark.parametrize("to", ["everyone", "parent"])
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_ends_a_fidelity_run_and_its_workers(tmp_path, by, to):
-    """In a terminal Ctrl-C reaches every process; a service manager or another program asks the parent alone."""
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to list processes")
+@pytest.mark.parametrize("receiver", ["all", "parent"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_a_fidelity_run_and_its_workers(tmp_path, number, receiver):
+    """Ctrl-C in a terminal reaches all processes. A service manager or another program signals only the parent."""
     running = start(*FIDELITY, "--seeds", "4000", "--workers", "2", "--output", str(tmp_path))
     wait_for(tmp_path / "fidelity.json")
-    (os.killpg if to == "everyone" else os.kill)(running.pid, by)
-    _, said = running.communicate(timeout=30)
+    (os.killpg if receiver == "all" else os.kill)(running.pid, number)
+    _, printed = running.communicate(timeout=30)
     for _ in range(50):
         if not (left := processes_of(running.pid)):
             break
         time.sleep(0.1)
     assert left == []
-    assert "Traceback" not in said
-    if by is not signal.SIGKILL:
+    assert "Traceback" not in printed
+    if number is not signal.SIGKILL:
         assert running.returncode == 130
-        last = said.strip().splitlines()[-1]
+        last = printed.strip().splitlines()[-1]
         assert last.startswith(f"Interrupted: {tmp_path / 'fidelity.json'} has ")
         assert last.endswith(" of 4000 seeds.")
 
 
-def test_a_long_operation_does_not_hold_up_the_end(tmp_path):
-    """Python's own handler would wait for it. The signal is repeated, as by a user who loses patience."""
+def test_a_long_operation_is_interrupted():
+    """Python's own handler would wait until the operation ends."""
     code = """
 import os, signal, sys, threading, time
 from benchmarks import interrupt
@@ -220,10 +218,10 @@ sys.exit(interrupt.run(block))
 @pytest.mark.parametrize("columns", ["60", "200"])
 def test_tables_fit_the_terminal(tmp_path, columns):
     running = start(*FIDELITY, "--seeds", "2", "--output", str(tmp_path), COLUMNS=columns, NO_COLOR="1")
-    said, progress = running.communicate(timeout=120)
+    printed, progress = running.communicate(timeout=120)
     assert running.returncode == 0
     assert "Traceback" not in progress
-    table = said.split("keys count\n")[1].split("\n\n/")[0]
+    table = printed.split("keys count\n")[1].split("\n\n/")[0]
     assert max(map(len, table.splitlines())) <= int(columns)
     assert ("────" in table) == (columns == "200")
-    assert "\x1b[" not in said + progress
+    assert "\x1b[" not in printed + progress

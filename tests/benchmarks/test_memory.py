@@ -1,4 +1,4 @@
-"""Peak memory worked out from shapes: it is what a real call holds, and ToDo never holds more than dense."""
+"""Peak memory worked out from shapes: it equals a real call's, and ToDo never needs more than dense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.speed import capacity, memory
 from benchmarks.speed.memory import LiveStorage, Shadow
 from benchmarks.speed.methods import METHODS, set_step, todo_with
-from benchmarks.speed.models import MATRIX, SDPA, architecture, build_unet, call, inputs
+from benchmarks.speed.models import MATRIX, SDPA, architecture, build_unet, call, inputs, latent_size
 from tests.unit.small_models import hook_counts
 from todo import Settings, plan
 
@@ -24,12 +24,8 @@ TODO = [
     todo_with(Settings(mode="manual", factor=1.3, deep_factor=2.5, max_downsample=8)),
     todo_with(Settings(mode="manual", factor=3, method="area")),
 ]
-INDICES = 8
-"""Bytes for each kept token: where it stands, for every level, which is kept from step to step."""
-
-
-def latent(size: tuple[int, int]) -> tuple[int, int]:
-    return size[1] // 8, size[0] // 8
+INDEX_BYTES = 8
+"""For each kept token: its index, which is cached from step to step."""
 
 
 @lru_cache
@@ -47,7 +43,7 @@ def test_live_storage_counts_what_is_held_at_once():
         view = second[:10]
         third = second.reshape(10, 100) * 2
         second += 1
-    assert live.made == [4000] * 3
+    assert live.allocated == [4000] * 3
     assert live.peak == 8000
     assert view.numel() + third.numel() == 1010
 
@@ -56,18 +52,18 @@ def test_live_storage_counts_what_is_held_at_once():
     ("family", "name"),
     [*(("sd1", name) for name in METHODS), ("sdxl", "dense"), ("sdxl", "ToDo grid 16")],
 )
-def test_a_shadows_peak_is_a_real_calls(family, name):
+def test_the_shadows_peak_is_a_real_calls(family, name):
     size = (192, 128)
     unet = build_unet(family, CPU, torch.float32, WIDTH)
-    made = inputs(unet, family, size, 2)
+    arguments = inputs(unet, family, size, 2)
     method = METHODS[name]
-    with method.put_on(unet, latent(size)) as patch:
+    with method.apply(unet, latent_size(size)) as patch:
         set_step(patch)
-        call(unet, made)  # indices that are kept from call to call
+        call(unet, arguments)  # fills the cache of indices
         with LiveStorage() as live:
-            call(unet, made)
-    kept_indices = 64 * 1024
-    assert live.peak <= shadow(family).peak(method, size, 2) <= live.peak + kept_indices
+            call(unet, arguments)
+    cached_indices = 64 * 1024
+    assert live.peak <= shadow(family).peak(method, size, 2) <= live.peak + cached_indices
 
 
 def test_a_shadow_leaves_no_trace():
@@ -75,7 +71,7 @@ def test_a_shadow_leaves_no_trace():
     size, method = (576, 128), METHODS["ToDo"]
 
     def output() -> torch.Tensor:
-        with method.put_on(unet, latent(size)) as patch:
+        with method.apply(unet, latent_size(size)) as patch:
             patch.at(1, 4)
             return call(unet, inputs(unet, "sd1", size))
 
@@ -88,9 +84,9 @@ def test_a_shadow_leaves_no_trace():
 def assert_no_more_than_dense(shadow: Shadow, size: tuple[int, int], methods=TODO) -> None:
     dense = shadow.peak(DENSE, size)
     for method in methods:
-        levels = plan(*size, method.settings(latent(size)), shadow.family).levels
+        levels = plan(*size, method.settings(latent_size(size)), shadow.family).levels
         kept = sum(level.kept for level in levels if level.kept < level.tokens)
-        assert shadow.peak(method, size) <= dense + INDICES * kept, (method.name, size)
+        assert shadow.peak(method, size) <= dense + INDEX_BYTES * kept, (method.name, size)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +99,13 @@ def assert_no_more_than_dense(shadow: Shadow, size: tuple[int, int], methods=TOD
         ("sdxl", SDPA, (1376, 1056)),
     ],
 )
-def test_todo_never_holds_more_than_dense(family, kernel, size):
+def test_todo_never_needs_more_than_dense(family, kernel, size):
     assert_no_more_than_dense(shadow(family, kernel), size)
 
 
-def test_todo_holds_less_where_the_matrix_is_written_out():
-    """At the finest level, 8 heads' scores of all queries with a quarter of the keys, instead of with all. Softmax
-    makes them anew, and so doubles them."""
+def test_todo_needs_less_if_the_matrix_is_written_out():
+    """At the finest level, 8 heads have scores of all queries for a quarter of the keys instead of all. Softmax makes a
+    copy, which doubles them."""
     small, size = shadow("sd1", MATRIX), (512, 512)
     queries = 64 * 64
     saved = 2 * 8 * queries * (queries - queries // 4) * 4
@@ -117,13 +113,13 @@ def test_todo_holds_less_where_the_matrix_is_written_out():
     assert small.peak(DENSE, size) - small.peak(half, size) == pytest.approx(saved, rel=0.02)
 
 
-def test_a_call_lies_within_the_step_window():
+def test_the_peak_is_measured_within_the_step_window():
     small, size = shadow("sd1", MATRIX), (512, 512)
     whole, late = (todo_with(Settings(mode="manual", factor=2, start=start)) for start in (0, 0.55))
     assert small.peak(late, size) == small.peak(whole, size) < small.peak(DENSE, size)
 
 
-def test_todo_never_holds_more_where_diffusers_slices_attention():
+def test_todo_never_needs_more_if_diffusers_slices_attention():
     from diffusers.models.attention_processor import SlicedAttnProcessor
 
     unet = architecture("sdxl", torch.float32, WIDTH).to_empty(device=CPU)
@@ -144,30 +140,30 @@ def test_the_largest_side_fits_and_the_next_does_not(monkeypatch):
 
 @given(budget=st.integers(0, 2**30), family=st.sampled_from(["sd1", "sdxl"]))
 def test_the_largest_side_of_any_budget(budget, family):
-    """Where an image's peak is its number of pixels. Sides that can be measured: multiples of 64, SDXL's of 32."""
+    """A binary search over the sides that the family allows. The peak of `Pixels` is the number of pixels."""
     searched = Pixels(family)
     step = {"sd1": 64, "sdxl": 32}[family]
     sides = [side for side in range(step, 16384 + 1, step) if side**2 <= budget]
     assert searched.largest_side(DENSE, budget) == max(sides, default=0)
-    assert len(searched.seen) < 11
+    assert len(searched.sizes) < 11
 
 
 class Pixels(Shadow):
     def __init__(self, family: str):
         self.family = family
-        self.seen: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, int]] = []
 
     def peak(self, method, size, batch=1):
-        self.seen.append(size)
+        self.sizes.append(size)
         return size[0] * size[1]
 
 
-def test_fits_are_written_as_they_are(tmp_path):
+def test_fits_are_written_and_read_back(tmp_path):
     rows = (capacity.Fit(SDPA, "dense", {512: capacity.GIB, 1024: 4 * capacity.GIB}, 1408),)
-    found = capacity.Fits("sd1", 2, 8 * capacity.GIB, rows)
-    capacity.write(found, tmp_path / "memory.json")
-    assert capacity.read(tmp_path / "memory.json") == found
-    head, ((row,), _) = capacity.cells(found)
+    fits = capacity.Fits("sd1", 2, 8 * capacity.GIB, rows)
+    capacity.write(fits, tmp_path / "memory.json")
+    assert capacity.read(tmp_path / "memory.json") == fits
+    head, ((row,), _) = capacity.cells(fits)
     assert dict(zip(head, row, strict=True)) == {
         "attention": "scaled_dot_product_attention",
         "method": "dense",

@@ -1,4 +1,4 @@
-"""The methods that are measured: each computes what it says, and leaves nothing behind."""
+"""The methods whose speed is measured: each computes what it should, and can be removed without a trace."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import math
 import pytest
 import tomesd
 import torch
-from hypothesis import given as given_any
-from hypothesis import strategies
+from hypothesis import given, strategies
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.method import settings_label
 from benchmarks.peers import tile_count, tile_side
 from benchmarks.speed.methods import METHODS, paper_settings, todo_with
-from benchmarks.speed.models import build_unet, call, inputs
+from benchmarks.speed.models import build_unet, call, inputs, latent_size
 from tests.unit.plain_attention import attend
 from tests.unit.small_models import WebUIModel, hook_counts
 from todo import Settings, plan
@@ -38,31 +37,31 @@ def sdxl():
 
 
 def output(unet: nn.Module, family: str, name: str, size=SIZE) -> torch.Tensor:
-    with METHODS[name].put_on(unet, (size[1] // 8, size[0] // 8)) as patch:
+    with METHODS[name].apply(unet, latent_size(size)) as patch:
         if patch:
             patch.at(0, 1)
         return call(unet, inputs(unet, family, size))
 
 
-def replaced(unet: nn.Module, forward) -> torch.Tensor:
-    """The output where `forward(block, x)` stands for every self-attention outside the middle block."""
+def output_with(unet: nn.Module, forward) -> torch.Tensor:
+    """The output with `forward(block, x)` in place of every self-attention outside the middle block."""
     blocks = find_self_attention(unet)
-    before = [vars(block.attention).get("forward") for block in blocks]
+    originals = [vars(block.attention).get("forward") for block in blocks]
     for block in blocks:
         block.attention.forward = lambda x, *_, block=block, **__: forward(block, x)
     try:
         return call(unet, inputs(unet, "sd1", SIZE))
     finally:
-        for block, own in zip(blocks, before, strict=True):
-            if own is None:
+        for block, original in zip(blocks, originals, strict=True):
+            if original is None:
                 del block.attention.forward
             else:
-                block.attention.forward = own
+                block.attention.forward = original
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_leaves_the_unet_as_it_was(family, name, request):
+def test_removing_a_method_restores_the_unet(family, name, request):
     unet = request.getfixturevalue(family)
     hooks, attributes = hook_counts(unet), [set(vars(module)) for module in unet.modules()]
     classes = [type(module) for module in unet.modules()]
@@ -82,7 +81,7 @@ def test_every_method_leaves_the_unet_as_it_was(family, name, request):
     assert [type(module) for module in unet.modules()] == classes
 
 
-def test_dense_is_the_unet_as_it_is(sd1):
+def test_dense_is_the_unchanged_unet(sd1):
     assert torch.equal(output(sd1, "sd1", "dense"), call(sd1, inputs(sd1, "sd1", SIZE)))
 
 
@@ -94,7 +93,7 @@ def test_dense_is_the_unet_as_it_is(sd1):
         ("ToDo grid 16", Settings(grid=16)),
     ],
 )
-def test_todo_is_named_by_its_settings(name, settings):
+def test_todo_is_named_after_its_settings(name, settings):
     assert METHODS[name].settings(LATENT) == settings
     assert todo_with(settings).name == name
 
@@ -109,13 +108,13 @@ def test_todo_is_named_by_its_settings(name, settings):
         (Settings(mode="auto", factor=3), "default"),
     ],
 )
-def test_a_label_has_what_differs_and_belongs_to_the_mode(settings, label):
+def test_a_label_names_changed_settings_of_the_mode(settings, label):
     assert settings_label(settings) == label
 
 
 @pytest.mark.parametrize(("side", "factor"), [(512, 1), (1024, 2), (1536, 3), (2048, 4), (8192, 8)])
 def test_the_papers_factors(side, factor):
-    """Source: the authors' demonstration."""
+    """Source: the authors' demonstration for SD1.5."""
     settings = paper_settings((side // 8, side // 8))
     assert (settings.factor, settings.deep_factor, settings.phase) == (factor, 1, "fixed")
 
@@ -129,27 +128,27 @@ def test_the_reference_computes_what_todo_does_with_the_papers_settings(sd1):
 
 
 def test_the_limit_has_one_key(sd1):
-    """With one key its weight is 1, whatever the query."""
+    """A single key always has weight 1."""
 
     def forward(block, x):
         return attend(block.attention, x, x[:, :1])
 
-    torch.testing.assert_close(output(sd1, "sd1", "limit"), replaced(sd1, forward), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output(sd1, "sd1", "limit"), output_with(sd1, forward), rtol=1e-4, atol=1e-4)
 
 
 def test_hypertile_attends_within_tiles(sd1):
-    """Tiles by a mask over the whole grid, not by folding it."""
+    """The same tiles as a mask over the whole score matrix."""
 
     def forward(block, x):
         attention = block.attention
         height, width = (side // 8 // block.resolution for side in reversed(SIZE))
-        least = tile_side(LATENT) * block.resolution
-        rows = torch.arange(height) // (height // tile_count(height, least))
-        columns = torch.arange(width) // (width // tile_count(width, least))
+        minimum = tile_side(LATENT) * block.resolution
+        rows = torch.arange(height) // (height // tile_count(height, minimum))
+        columns = torch.arange(width) // (width // tile_count(width, minimum))
         tile = (rows[:, None] * width + columns).flatten()
         query, key, value = (
-            each(x).unflatten(2, (attention.heads, -1)).transpose(1, 2)
-            for each in (attention.to_q, attention.to_k, attention.to_v)
+            projection(x).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+            for projection in (attention.to_q, attention.to_k, attention.to_v)
         )
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=tile[:, None] == tile)
         return attention.to_out(mixed.transpose(1, 2).flatten(2))
@@ -157,13 +156,13 @@ def test_hypertile_attends_within_tiles(sd1):
     assert tile_side(LATENT) == 16
     tiled = output(sd1, "sd1", "HyperTile")
     assert not torch.allclose(tiled, output(sd1, "sd1", "dense"), atol=1e-3)
-    torch.testing.assert_close(tiled, replaced(sd1, forward), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tiled, output_with(sd1, forward), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.75])
-def test_tomesd_is_the_package(sd1, ratio):
+def test_tomesd_equals_the_package(sd1, ratio):
     model = WebUIModel(sd1)
-    torch.manual_seed(0)  # it draws from a copy of torch's own generator
+    torch.manual_seed(0)  # tomesd draws from a copy of torch's default generator
     tomesd.apply_patch(model, ratio=ratio)
     expected = call(sd1, inputs(sd1, "sd1", SIZE))
     tomesd.remove_patch(model)
@@ -179,18 +178,18 @@ def test_tomesd_acts_at_sdxls_finest_level(sdxl):
     assert not torch.allclose(merged, output(sdxl, "sdxl", "dense", SMALL), atol=1e-4)
 
 
-@given_any(side=strategies.integers(1, 300), least=strategies.integers(1, 80))
-def test_tiles_are_the_most_that_are_not_too_small(side, least):
-    counts = [count for count in range(1, side + 1) if side % count == 0 and side // count >= least]
-    assert tile_count(side, least) == max(counts, default=1)
+@given(side=strategies.integers(1, 300), minimum=strategies.integers(1, 80))
+def test_the_tile_count_is_the_largest_that_the_minimum_allows(side, minimum):
+    counts = [count for count in range(1, side + 1) if side % count == 0 and side // count >= minimum]
+    assert tile_count(side, minimum) == max(counts, default=1)
 
 
-@given_any(
-    width=strategies.integers(1, 64).map(lambda each: 8 * each),
-    height=strategies.integers(1, 64).map(lambda each: 8 * each),
+@given(
+    width=strategies.integers(1, 64).map(lambda count: 8 * count),
+    height=strategies.integers(1, 64).map(lambda count: 8 * count),
 )
-def test_tiles_are_a_power_of_two_that_divides_the_latent(width, height):
-    """HyperTile's own bounds are 128 and 256 pixels."""
+def test_the_tile_side_is_a_power_of_two_that_divides_the_latent(width, height):
+    """HyperTile's bounds are 128 and 256 pixels."""
     powers = [2**exponent for exponent in range(10) if width % 2**exponent == height % 2**exponent == 0]
     assert 8 * tile_side((height, width)) == min(max(8 * max(powers), 128), 256)
 

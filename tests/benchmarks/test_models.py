@@ -1,4 +1,4 @@
-"""The measured UNets are the published architectures, and their attention computes what the libraries' own does."""
+"""The measured UNets have the published architectures, and their attention computes the same as the libraries' own."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_architectures_are_the_published_ones(family, parameters):
     ],
 )
 def test_heads_are_the_published_ones(family, heads):
-    """Parameters do not tell how many heads share the channels."""
-    attention = [module for name, module in _architecture(family).named_modules() if name.endswith("attn1")]
-    assert {(each.to_q.in_features, each.heads) for each in attention} == heads
+    """The number of parameters does not depend on the number of heads."""
+    attentions = [module for name, module in _architecture(family).named_modules() if name.endswith("attn1")]
+    assert {(each.to_q.in_features, each.heads) for each in attentions} == heads
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_weights_are_the_same_on_every_build_and_nothing_overflows(family):
+def test_weights_are_reproducible_and_outputs_finite(family):
     outputs = []
     for _ in range(2):
         unet = build_unet(family, CPU, torch.float32, WIDTH)
@@ -56,29 +56,29 @@ def test_weights_are_the_same_on_every_build_and_nothing_overflows(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lower_precision_gives_about_the_same(family):
+def test_lower_precision_gives_outputs_of_the_same_scale(family):
     outputs = []
     for dtype in (torch.float32, torch.bfloat16):
         unet = build_unet(family, CPU, dtype, WIDTH)
         outputs.append(call(unet, inputs(unet, family, (128, 128))).float())
-    # Weights drawn in bfloat16 are others, so only the size of the numbers is comparable.
+    # Weights drawn in bfloat16 have other values, so only the scale can be compared.
     assert torch.isfinite(outputs[1]).all()
     assert outputs[1].std() == pytest.approx(outputs[0].std(), rel=0.5)
 
 
-def test_attention_computes_what_ldms_own_does():
+def test_attention_computes_the_same_as_ldms_own():
     unet = build_unet("sd1", CPU, torch.float32, WIDTH)
     block = next(module for module in unet.modules() if isinstance(module, BasicTransformerBlock))
     x, context = torch.randn(2, 24, WIDTH), torch.randn(2, 7, FAMILIES["sd1"].context)
     with torch.no_grad():
-        for attention, given in ((block.attn1, None), (block.attn2, context)):
-            torch.testing.assert_close(attention(x, context=given), CrossAttention.forward(attention, x, given))
+        for attention, keys in ((block.attn1, None), (block.attn2, context)):
+            torch.testing.assert_close(attention(x, context=keys), CrossAttention.forward(attention, x, keys))
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_the_matrix_written_out_gives_the_same(family):
+def test_the_written_out_matrix_gives_the_same(family):
     unet = build_unet(family, CPU, torch.float32, WIDTH)
     other = architecture(family, torch.float32, WIDTH, MATRIX).to_empty(device=CPU)
     other.load_state_dict(unet.state_dict())
-    given = inputs(unet, family, (128, 128))
-    torch.testing.assert_close(call(other, given), call(unet, given), rtol=1e-4, atol=1e-4)
+    arguments = inputs(unet, family, (128, 128))
+    torch.testing.assert_close(call(other, arguments), call(unet, arguments), rtol=1e-4, atol=1e-4)

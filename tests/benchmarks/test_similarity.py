@@ -1,4 +1,4 @@
-"""Similarity of images, against scikit-image's own measures and by what blurring does."""
+"""Similarity of images, compared with scikit-image and tested with blur and noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def noisy(image):
     return np.clip(image + noise, 0, 1)
 
 
-def test_psnr_is_scikit_images(image, noisy):
+def test_psnr_equals_scikit_images(image, noisy):
     assert similarity.psnr(noisy, image) == pytest.approx(metrics.peak_signal_noise_ratio(image, noisy))
 
 
@@ -41,5 +41,6 @@ def test_detail_falls_with_blur_and_rises_with_noise(image, noisy):
     assert similarity.detail(noisy, image) > 1.1
 
 
-def test_detail_does_not_see_brightness(image):
+def test_detail_does_not_depend_on_brightness(image):
+    """Contrast scales it by its square."""
     assert similarity.detail(image * 0.9 + 0.1, image) == pytest.approx(0.81)

@@ -1,4 +1,4 @@
-"""A speed run on a narrow UNet: what it counts, writes and promises. How long anything takes is not tested."""
+"""A speed run on a narrow UNet: what it counts, writes and checks. Times themselves are not tested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import statistics
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,12 @@ from PIL import Image
 
 from benchmarks.interrupt import kept
 from benchmarks.method import Method
-from benchmarks.speed import cases, methods, report, results, rounds, run
-from benchmarks.speed.methods import METHODS, todo_with
+from benchmarks.speed import cases, report, results, rounds, run
+from benchmarks.speed.methods import GRID_32, METHODS, todo_with
 from benchmarks.speed.models import build_unet
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Counted, SizeResult
 from benchmarks.speed.split import KINDS
-from todo import Settings, SettingsError, patched, plan
+from todo import Settings, patched, plan
 
 WIDTH = 32
 ROUNDS = 2
@@ -29,13 +28,14 @@ AUTO = Settings(grid=16, max_downsample=1)
 MEASURED = [METHODS["dense"], todo_with(AUTO), todo_with(MANUAL), METHODS["limit"]]
 
 
-def task(sizes=SIZES, measured=MEASURED, rounds=ROUNDS, **rest) -> cases.Task:
-    listed = tuple(cases.Case(size, tuple(measured), rounds) for size in sizes)
-    return cases.Task("sd1", "cpu", "float32", listed, **rest)
+def task(sizes=SIZES, methods=MEASURED, rounds=ROUNDS, **fields) -> cases.Task:
+    return cases.Task(
+        "sd1", "cpu", "float32", tuple(cases.Case(size, tuple(methods), rounds) for size in sizes), **fields
+    )
 
 
-def measured(unet, task) -> SizeResult:
-    """The last result of a task of one size."""
+def measure(unet, task) -> SizeResult:
+    """The final result of a task with one size."""
     *_, last = rounds.measure(unet, task)
     return last
 
@@ -46,14 +46,14 @@ def unet():
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    """A whole run: the result, its folder."""
-    folder = tmp_path_factory.mktemp("speed") / "made" / "here"
+def finished(tmp_path_factory):
+    """A whole run: its result and its folder, which it creates."""
+    folder = tmp_path_factory.mktemp("speed") / "new" / "folder"
     return run.run(task(folder=folder), WIDTH), folder
 
 
-def test_every_method_is_measured_at_every_size(ran):
-    result, _ = ran
+def test_every_method_is_measured_at_every_size(finished):
+    result, _ = finished
     assert [(size.width, size.height) for size in result.sizes] == SIZES
     for size in result.sizes:
         assert [row.method for row in size.rows] == [method.name for method in MEASURED]
@@ -63,9 +63,9 @@ def test_every_method_is_measured_at_every_size(ran):
     assert result.identical
 
 
-def test_tokens_are_what_the_patch_counted(ran):
-    """Five blocks a level, once a round; levels as SD1.5 has them."""
-    large, small = ran[0].sizes
+def test_tokens_are_counted_by_the_patch(finished):
+    """SD1.5 has five blocks per level; each is called once per round."""
+    large, small = finished[0].sizes
     assert large.rows[1].counted == (Counted(1, (16, 32), 512, 8 * 16, 5 * ROUNDS, 5 * ROUNDS),)
     assert large.rows[2].counted == (
         Counted(1, (16, 32), 512, 6 * 11, 5 * ROUNDS, 5 * ROUNDS),
@@ -75,42 +75,42 @@ def test_tokens_are_what_the_patch_counted(ran):
     assert small.rows[1].note == plan(128, 128, AUTO).note != ""
 
 
-def test_a_split_adds_up_to_the_call(ran):
-    for size in ran[0].sizes:
+def test_a_split_adds_up_to_the_call(finished):
+    for size in finished[0].sizes:
         for row in size.rows:
             assert set(row.split.kinds) == set(KINDS)
             assert all(seconds > 0 for seconds in row.split.kinds.values())
-            assert row.split.total <= row.seconds[0]  # whose clock runs around the call
+            assert row.split.total <= row.seconds[0]  # measured around the call
             assert set(row.split.levels) == {"1", "2", "4", "middle"}
             assert sum(row.split.levels.values()) == pytest.approx(row.split.kinds["self-attention"])
 
 
-def test_ratios_are_taken_round_by_round(ran):
-    for size in ran[0].sizes:
+def test_ratios_are_taken_round_by_round(finished):
+    for size in finished[0].sizes:
         dense, row, limit = size.rows[0], size.rows[1], size.rows[-1]
-        for found, above in ((size.speedup(row), dense), (size.limit_share(row), limit)):
-            ratios = [a / b for a, b in zip(above.seconds, row.seconds, strict=True)]
-            assert found.median == pytest.approx(statistics.median(ratios))
-            assert (found.low, found.high) == pytest.approx((min(ratios), max(ratios)))
+        for spread, reference in ((size.speedup(row), dense), (size.limit_share(row), limit)):
+            ratios = [a / b for a, b in zip(reference.seconds, row.seconds, strict=True)]
+            assert spread.median == pytest.approx(statistics.median(ratios))
+            assert (spread.low, spread.high) == pytest.approx((min(ratios), max(ratios)))
         assert size.speedup(dense) is None
         assert size.limit_share(limit) is None
 
 
 def test_methods_close_to_the_limit_are_timed_in_further_rounds(unet):
-    listed = tuple(METHODS[name] for name in ("dense", methods.GRID_32, "tomesd 0.5", "limit"))
-    case = cases.Case(SIZES[1], listed, 1, further=2)
-    size = measured(unet, cases.Task("sd1", "cpu", "float32", (case,)))
+    compared = tuple(METHODS[name] for name in ("dense", GRID_32, "tomesd 0.5", "limit"))
+    case = cases.Case(SIZES[1], compared, 1, further=2)
+    size = measure(unet, cases.Task("sd1", "cpu", "float32", (case,)))
     assert [len(row.seconds) for row in size.rows] == [1, 3, 1, 3]
     assert all(seconds for row in size.rows for seconds in row.seconds)
     dense, close, _, limit = size.rows
     assert size.speedup(close).low == size.speedup(close).high == dense.seconds[0] / close.seconds[0]
-    shares = [least / own for least, own in zip(limit.seconds, close.seconds, strict=True)]
+    shares = [a / b for a, b in zip(limit.seconds, close.seconds, strict=True)]
     assert size.limit_share(close).median == statistics.median(shares)
     assert size.rounds == (1, 3)
 
 
-def test_json_is_read_back(ran):
-    result, folder = ran
+def test_json_is_read_back(finished):
+    result, folder = finished
     assert results.read(folder / "speed.json") == result
     written = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
     row = written["sizes"][0]["rows"][1]
@@ -119,24 +119,8 @@ def test_json_is_read_back(ran):
     assert written["environment"]["versions"]["torch"] == torch.__version__
 
 
-def test_a_run_goes_on_with_an_earlier_ones_sizes(ran):
-    result, _ = ran
-    begun = replace(result, sizes=(), interrupted=True)
-    continued = begun.continuing(result)
-    assert continued.sizes == result.sizes
-    again = replace(result.sizes[1], identical=None)
-    assert continued.including(again).sizes == (result.sizes[0], again)
-    assert begun.including(again).sizes == (again,)
-    elsewhere = replace(result.environment, machine="another")
-    for other in (replace(result, batch=2), replace(result, steps=20), replace(result, environment=elsewhere)):
-        with pytest.raises(SettingsError, match="another model, batch, machine or version"):
-            begun.continuing(other)
-    yesterday = replace(result, environment=replace(result.environment, date="2001-01-01"))
-    assert begun.continuing(yesterday).sizes == result.sizes
-
-
-def test_table_shows_each_row(ran):
-    result, _ = ran
+def test_the_table_shows_each_row(finished):
+    result, _ = finished
     lines = report.table(result).splitlines()
     shown = [line for line in lines if line.startswith(("256×128", "128×128"))]
     assert len(shown) == len(SIZES) * len(MEASURED)
@@ -149,14 +133,14 @@ def test_table_shows_each_row(ran):
     assert "no effect at this size" in shown[5]
 
 
-def test_a_plot_is_written(ran):
-    with Image.open(ran[1] / "speed.png") as image:
+def test_a_plot_is_written(finished):
+    with Image.open(finished[1] / "speed.png") as image:
         image.verify()
         assert image.format == "PNG"
         assert min(image.size) > 500
 
 
-def test_one_size_is_drawn_too(tmp_path):
+def test_a_plot_of_a_single_size_is_written(tmp_path):
     run.run(task(SIZES[1:], MEASURED[:2], 1, folder=tmp_path), WIDTH)
     with Image.open(tmp_path / "speed.png") as image:
         assert min(image.size) > 300
@@ -167,13 +151,13 @@ def test_whole_sampling_loops_turn_the_phase(tmp_path):
     row = result.sizes[0].rows[1]
     assert row.counted[0].calls == 5 * 3
     assert result.identical is None
-    # The split is one call's.
+    # The split is of a single call.
     assert row.split.total <= row.seconds[0] / 3
 
 
-def test_removal_is_checked(unet):
+def test_a_method_that_leaves_traces_is_detected(unet):
     class Trace:
-        """A method that leaves something behind."""
+        """Changes a weight when it is removed."""
 
         def __init__(self, unet):
             self.unet = unet
@@ -187,28 +171,28 @@ def test_removal_is_checked(unet):
 
     with torch.no_grad():
         bias = unet.out[-1].bias.clone()
-    leaving = Method("leaving a trace", lambda unet, latent: Trace(unet))
-    size = measured(unet, task(SIZES[1:], [METHODS["dense"], leaving], 2))
+    tracing = Method("leaves a trace", lambda unet, latent: Trace(unet))
+    size = measure(unet, task(SIZES[1:], [METHODS["dense"], tracing], 2))
     assert size.identical is False
     with torch.no_grad():
         unet.out[-1].bias.copy_(bias)
 
 
 def test_a_patch_without_effect_is_an_error(unet):
-    promised = Settings(mode="manual")
-    idle = Method("idle", lambda unet, latent: patched(unet, Settings(start=1, end=1)), "", lambda _: promised)
+    planned, applied = Settings(mode="manual"), Settings(start=1, end=1)
+    idle = Method("idle", lambda unet, latent: patched(unet, applied), "", lambda latent: planned)
     with pytest.raises(RuntimeError, match=r"nothing was downsampled: .*outside the step window"):
-        measured(unet, task(SIZES[1:], [METHODS["dense"], idle], 1))
+        measure(unet, task(SIZES[1:], [METHODS["dense"], idle], 1))
 
 
-def test_the_step_window_and_taper_are_met_at_their_beginning(unet):
+def test_calls_are_measured_at_the_beginning_of_the_step_window(unet):
     settings = Settings(grid=16, start=0.55, end=0.6, taper=True)
-    size = measured(unet, task([(256, 256)], [METHODS["dense"], todo_with(settings)], 1))
+    size = measure(unet, task([(256, 256)], [METHODS["dense"], todo_with(settings)], 1))
     assert size.rows[1].counted[0].kept == 16 * 16
 
 
-def test_memory_that_does_not_suffice_is_a_result(tmp_path):
-    """A real allocation of more than there is; on the shadow it costs nothing, so that its peak is known."""
+def test_running_out_of_memory_is_a_result(tmp_path):
+    """A real allocation fails. On the shadow it costs nothing, so the peak is known."""
     huge = 2**60
 
     @contextmanager
@@ -222,8 +206,8 @@ def test_memory_that_does_not_suffice_is_a_result(tmp_path):
         finally:
             handle.remove()
 
-    measured = [METHODS["dense"], Method("greedy", greedy, "asks for more than there is"), METHODS["limit"]]
-    result = run.run(task(SIZES[1:], measured, 2, folder=tmp_path), WIDTH)
+    compared = [METHODS["dense"], Method("greedy", greedy), METHODS["limit"]]
+    result = run.run(task(SIZES[1:], compared, 2, folder=tmp_path), WIDTH)
     (size,) = result.sizes
     assert [row.note for row in size.rows] == ["", results.OUT_OF_MEMORY, ""]
     assert [None in row.seconds for row in size.rows] == [False, True, False]
@@ -241,11 +225,11 @@ def test_any_other_error_ends_the_run(unet):
         yield None
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        measured(unet, task(SIZES[1:], [METHODS["dense"], Method("failing", failing)]))
+        measure(unet, task(SIZES[1:], [METHODS["dense"], Method("failing", failing)]))
 
 
 def stop_at(number: int, monkeypatch) -> None:
-    """Interrupts the call of that number, counted from 1; the first call of all sets things up."""
+    """Interrupts call `number`, counted from 1. The first call only sets things up."""
     calls = []
     original = rounds.call
 
@@ -258,7 +242,7 @@ def stop_at(number: int, monkeypatch) -> None:
     monkeypatch.setattr(rounds, "call", call)
 
 
-def test_earlier_sizes_stay_until_they_are_measured_anew(monkeypatch, tmp_path):
+def test_add_keeps_other_sizes_and_replaces_measured_ones(monkeypatch, tmp_path):
     small = task(SIZES[1:], MEASURED[:2], 1, folder=tmp_path, add=True)
     first = run.run(small, WIDTH)
     with monkeypatch.context() as patching:
@@ -276,15 +260,15 @@ def test_earlier_sizes_stay_until_they_are_measured_anew(monkeypatch, tmp_path):
     assert results.read(tmp_path / "speed.json") == third
 
 
-def test_nothing_is_written_where_nothing_was_measured(monkeypatch, tmp_path):
+def test_nothing_is_written_if_nothing_was_measured(monkeypatch, tmp_path):
     stop_at(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run.run(task(folder=tmp_path), WIDTH)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_has_written_what_it_had(monkeypatch, tmp_path):
-    """Whatever ends it: the first size is complete, of the second dense was measured and one method."""
+def test_an_interrupted_run_keeps_its_results(monkeypatch, tmp_path):
+    """All of the first size, and two methods of the second one."""
     monkeypatch.setattr(kept, "text", "nothing was written")
     stop_at(1 + len(MEASURED) + 3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -298,13 +282,6 @@ def test_an_interrupted_run_has_written_what_it_had(monkeypatch, tmp_path):
     assert kept.text.startswith(f"{tmp_path / 'speed.json'} has 1 complete sizes")
 
 
-def test_growth_is_found_by_method_and_level(ran):
+def test_growth_has_every_method_at_both_levels(finished):
     for level in (FINEST, ALL_LEVELS):
-        assert list(ran[0].growth(level)) == [method.name for method in MEASURED]
-
-
-def test_published_results_can_be_read():
-    folder = Path(__file__).parents[2] / "benchmarks" / "results"
-    result = results.read(folder / "sd1-cpu.json")
-    assert result.identical
-    assert set(result.methods) <= set(methods.METHODS)
+        assert list(finished[0].growth(level)) == [method.name for method in MEASURED]

@@ -1,4 +1,4 @@
-"""How the compatibility document is made of rows and records: a cell claims no more than was run."""
+"""The compatibility document: its cells claim no more than the records show, and it is up to date."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 
 import pytest
 
+from docs.generate import ROOT
 from docs.generate.compatibility import (
     DOCUMENT,
     RECORDS,
-    ROOT,
     Cell,
     EmptyCellError,
     Host,
@@ -23,29 +23,29 @@ from docs.generate.compatibility import (
 from docs.generate.matrix.document import TABLES, generate
 from docs.generate.matrix.hosts import HOSTS
 
-NAMED = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
-"""A test file, or a test, as notes name it."""
+TEST_NAME = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
+"""The name of a test file or of a test, in a note."""
 
 ALPHA, BETA = Host("Alpha 1", "alpha"), Host("Beta", "beta")
 
 
 @pytest.fixture
 def records(tmp_path, monkeypatch):
-    """A folder for records of this test's own; call it to write one."""
+    """A function that writes a record into a temporary folder, which replaces the real one."""
     monkeypatch.setattr("docs.generate.compatibility.RECORDS", tmp_path)
 
     def write(stem, **tests):
-        about = {"date": "2026-01-02", "python": "3.10.6", "torch": "2.1", "gradio": "3.41.2"}
-        named = {name.replace("__", "::"): outcome for name, outcome in tests.items()}
-        (tmp_path / f"{stem}.json").write_text(json.dumps({**about, "tests": named}))
+        versions = {"date": "2026-01-02", "python": "3.10.6", "torch": "2.1", "gradio": "3.41.2"}
+        outcomes = {name.replace("__", "::"): outcome for name, outcome in tests.items()}
+        (tmp_path / f"{stem}.json").write_text(json.dumps({**versions, "tests": outcomes}))
 
     return write
 
 
-def test_a_cell_is_live_where_a_test_passed(records):
+def test_a_cell_is_live_if_a_test_passed(records):
     records("alpha", test_a__one="passed", test_a__two="skipped: nothing there")
     row = Row("case", "works", ("test_a*",), {"*": Cell("source", "read")})
-    assert cell(row, ALPHA) == Cell("live"), "without the note of what was read instead"
+    assert cell(row, ALPHA) == Cell("live"), "without the note"
     assert cell(row, BETA) == Cell("source", "read")
 
 
@@ -55,19 +55,19 @@ def test_a_skipped_test_proves_nothing(records):
         cell(Row("case", "works", ("test_a*",)), ALPHA)
 
 
-def test_a_failure_is_no_cell(records):
+def test_a_failed_test_is_an_error(records):
     records("alpha", test_a__one="passed")
     records("alpha+--lowvram", test_a__one="failed")
     with pytest.raises(EmptyCellError, match=r"test_a::one in a run with --lowvram failed"):
         cell(Row("case", "works", ("test_a::one",), {"alpha": Cell("source", "read")}), ALPHA)
 
 
-def test_brackets_are_no_pattern(records):
+def test_brackets_are_matched_literally(records):
     records("alpha", **{"test_a__one[x]": "passed", "test_a__onex": "failed"})
     assert cell(Row("case", "works", ("test_a::one[x]",)), ALPHA).how == "live"
 
 
-def test_equal_notes_are_one(records):
+def test_equal_notes_are_listed_once(records):
     records("alpha", test_a__one="passed")
     rows = tuple(Row(name, "works", (), {"*": Cell("code", "one"), "beta": Cell("none", "two")}) for name in "ab")
     text = document("# Title", (ALPHA, BETA), (Table("Cases", rows),))
@@ -77,7 +77,7 @@ def test_equal_notes_are_one(records):
     assert "| Alpha 1 |  | 3.10.6, 2.1, 3.41.2 |  | 2026-01-02 | 1 | 0 |" in text
 
 
-def test_a_row_may_count_runs_of_one_kind_alone(records):
+def test_a_row_can_require_flags(records):
     records("alpha", test_a__one="passed")
     records("alpha+--lowvram", test_a__two="passed")
     row = Row("case", "works", ("*one",), {"*": Cell("source", "read")}, run="--lowvram")
@@ -92,15 +92,14 @@ def test_the_document_is_up_to_date():
     assert DOCUMENT.read_text(encoding="utf8") == generate(), "run make docs"
 
 
-def test_every_record_has_its_column_and_no_failure():
+def test_every_record_has_a_column_and_no_failure():
     for path in RECORDS.glob("*.json"):
         assert path.stem.partition("+")[0] in {host.record for host in HOSTS}
         outcomes = json.loads(path.read_text(encoding="utf8"))["tests"].values()
         assert {outcome.partition(":")[0] for outcome in outcomes} <= {"passed", "skipped"}, path.name
 
 
-def test_every_record_counts():
-    """No test that ran is left out of the tables."""
+def test_every_passed_test_is_in_a_table():
     patterns = [pattern for table in TABLES for row in table.rows for pattern in row.tests if pattern != "*"]
     passed = {
         name
@@ -111,11 +110,11 @@ def test_every_record_counts():
     assert {name for name in passed if not matches(name, patterns)} == set()
 
 
-def test_tests_named_in_notes_exist():
+def test_the_tests_that_notes_name_exist():
     for table in TABLES:
         for row in table.rows:
-            for each in row.cells.values():
-                for name in NAMED.findall(each.note):
+            for noted in row.cells.values():
+                for name in TEST_NAME.findall(noted.note):
                     file, _, test = name.partition("::")
                     source = (ROOT / file).read_text(encoding="utf8")
                     assert not test or f"def {test}(" in source, name

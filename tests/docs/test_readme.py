@@ -1,4 +1,4 @@
-"""The README says what is so: its table comes from Settings, its example runs, its commands exist."""
+"""The documents are correct: generated parts are up to date, the README's example runs, and its links exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = README.parent
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    """Stands in for a WebUI: keeps the payload, answers an image."""
+    """A stand-in for a WebUI: stores the payload and answers with an image."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -57,11 +57,11 @@ def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "lighthouse.png").read_bytes() == b"image"
 
 
-def test_live_line_quoted_is_what_the_plan_says() -> None:
+def test_the_quoted_live_line_is_the_plans_summary() -> None:
     assert todo.plan(1024, 1024, todo.Settings()).summary() in README.read_text(encoding="utf8")
 
 
-def test_files_and_targets_named_exist() -> None:
+def test_the_files_and_make_targets_that_it_names_exist() -> None:
     text = README.read_text(encoding="utf8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf8")
     for target in re.findall(r"\bmake (\w+)", text):

@@ -51,7 +51,7 @@ def allocations(model) -> list[int]:
     given = level_inputs(*GRID)
     with LiveStorage() as live:
         run(model, given)
-    return live.made
+    return live.allocated
 
 
 def operations(model) -> Counter[str]:

@@ -135,3 +135,12 @@ def test_the_host_parses_our_keys(host):
     assert len(parameters) == len(knobs)
     parsed = through_the_host(host, parameters)
     assert {key: parsed[key] for key in parameters} == parameters
+
+
+def test_reasons_need_no_quotes():
+    """The host quotes values with commas, colons and newlines, which is harder to read."""
+    from todo import block, schedule
+
+    reasons = [value for module in (block, schedule) for name, value in vars(module).items() if name.isupper()]
+    assert len([reason for reason in reasons if isinstance(reason, str)]) > 8
+    assert not [reason for reason in reasons if isinstance(reason, str) and any(mark in reason for mark in ",:\n")]

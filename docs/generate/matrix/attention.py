@@ -1,4 +1,4 @@
-"""How attention is computed, and how memory is saved."""
+"""Attention kernels and memory options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from docs.generate.compatibility import Row, Table
 from docs.generate.matrix.cells import beside, code, none, on, source
 from docs.generate.matrix.hosts import A6, A1111, CLASSIC, FAMILY, FORGE, OLDER, REFORGE
 
-# Reasons that several cells have in common
+# Shared by several cells
 
 NO_SUCH_OPTION = none(
     "The host does not read the option: Forge and reForge have it commented out (modules/shared_items.py:19, "

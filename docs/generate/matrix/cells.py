@@ -1,4 +1,4 @@
-"""Cells that several tables have in common."""
+"""Cells and results that several tables share."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def none(note: str) -> Cell:
     return Cell("none", note)
 
 
-def on(found: Cell, *records: str) -> dict[str, Cell]:
-    """The same cell for several hosts."""
-    return dict.fromkeys(records, found)
+def on(cell: Cell, *records: str) -> dict[str, Cell]:
+    """The same cell for several hosts, by the stems of their records."""
+    return dict.fromkeys(records, cell)
 
 
 def tried(test: str) -> dict[str, Cell]:
-    """A case of the library's, with the test that holds it."""
+    """The cell of a case without a WebUI, which a unit test covers."""
     return on(code(f"tests/unit/{test}"), DIFFUSERS)
 
 
 def beside(*names: str) -> tuple[str, ...]:
-    """Tests of neighbours by the names that they have in tests/host/neighbours, whoever brings them."""
+    """Patterns for the tests of other extensions, by their names in tests/host/neighbours, from any source."""
     return tuple(f"test_neighbours.py::test_beside[{name} (*)]" for name in names)

@@ -1,4 +1,4 @@
-"""The whole document: its introduction, hosts and tables."""
+"""The compatibility document: introduction, hosts and tables."""
 
 from __future__ import annotations
 
@@ -30,4 +30,5 @@ TABLES = (THE_EXTENSION, MODELS, ATTENTION, NEIGHBOURS, LIBRARY)
 
 
 def generate() -> str:
+    """The text of docs/compatibility.md."""
     return document(INTRODUCTION, HOSTS, TABLES)

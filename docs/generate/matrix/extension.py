@@ -1,4 +1,4 @@
-"""What the extension itself does."""
+"""The extension's own features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hosts, by the stems of their records."""
+"""The hosts, and the stems of their records' names."""
 
 from __future__ import annotations
 

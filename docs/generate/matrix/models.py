@@ -1,4 +1,4 @@
-"""Models, and switching between them."""
+"""Kinds of models, and switching between models."""
 
 from __future__ import annotations
 

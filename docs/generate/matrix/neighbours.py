@@ -1,4 +1,4 @@
-"""Extensions beside ToDo: A1111's, and what the Forge family has built in."""
+"""Other extensions: A1111's, and those built into the Forge family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ versions were tried.
 """
 
 
-# Reasons that several cells have in common
+# Shared by several cells
 
 SAME_AS_1_10 = source(
     "Tried live with 1.10.1. modules/sd_hijack_optimizations.py, where all of A1111's attention functions are, differs "
@@ -35,7 +35,7 @@ SAME_HYPERTILE = source(
 def extension(
     case: str, result: str, *names: str, tests: tuple[str, ...] = (), cells: dict[str, Cell] | None = None
 ) -> Row:
-    """A neighbour that is an extension on A1111, and built in or not there on the Forge family."""
+    """A row for an extension of A1111 that is built into the Forge family, or not available there."""
     by_host = {**on(SAME_AS_1_10, *OLDER), **on(NO_SUCH_SCRIPT, *FAMILY), **(cells or {})}
     return Row(case, result, (*beside(*names), *tests), by_host)
 
