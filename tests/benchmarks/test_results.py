@@ -119,7 +119,8 @@ def test_identical_combines_the_sizes_that_were_compared():
 
 
 def test_a_run_continues_with_an_earlier_runs_sizes():
-    earlier = result(MEASURED, replace(MEASURED, width=1024, height=1024))
+    whole = size(512, row("dense", 8, 12), row("ToDo", 4, 3))
+    earlier = result(whole, replace(whole, width=1024, height=1024))
     new = replace(earlier, sizes=(), interrupted=True)
     continued = new.continuing(earlier)
     assert continued.sizes == earlier.sizes

@@ -279,7 +279,7 @@ def test_an_interrupted_run_keeps_its_results(monkeypatch, tmp_path):
     assert [row.seconds[0] is not None for row in first.rows] == [True] * len(MEASURED)
     assert [row.seconds[0] is not None for row in second.rows] == [True, True, False, False]
     assert (first.complete, second.complete, result.complete) == (True, False, 1)
-    assert kept.text.startswith(f"{tmp_path / 'speed.json'} has 1 complete sizes")
+    assert kept.text.startswith(f"{tmp_path / 'speed.json'} has 1 of 2 sizes complete")
 
 
 def test_growth_has_every_method_at_both_levels(finished):
