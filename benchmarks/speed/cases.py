@@ -133,7 +133,8 @@ def task(
         raise SettingsError(
             "published", "published: fixes sizes, methods and settings; it cannot be combined with options for them"
         )
-    device = usable_device(device)
+    if device == "auto":
+        device = usable_device(device)
     chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
     if published:
         cases = _published(model, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import output
-from benchmarks.environment import describe
+from benchmarks.environment import describe, usable_device
 from benchmarks.interrupt import kept
 from benchmarks.speed.cases import Task
 from benchmarks.speed.models import build_unet
@@ -26,10 +26,11 @@ def run(task: Task, width: int | None = None) -> Result:
         width: channels of the UNet's first level, a multiple of 32; None for the model's own.
 
     Raises:
-        SettingsError: a file cannot be written, or has results that `task.add` cannot be combined with.
+        SettingsError: the device is not there, or a file cannot be written, or has results that `task.add` cannot be combined with.
     """
     from benchmarks.speed import plot  # now, so that a missing matplotlib is noticed before a run of hours
 
+    usable_device(task.device)
     json_path, plot_path = output.files(task.folder, task.name, "json", "png")
     earlier = _earlier(json_path) if task.add and json_path.exists() else None
     if task.threads:
