@@ -26,7 +26,8 @@ def run(task: Task, width: int | None = None) -> Result:
         width: channels of the UNet's first level, a multiple of 32; None for the model's own.
 
     Raises:
-        SettingsError: the device is not there, or a file cannot be written, or has results that `task.add` cannot be combined with.
+        SettingsError: the device is not there, a file cannot be written, or it has results that `task.add` cannot be
+            combined with.
     """
     from benchmarks.speed import plot  # now, so that a missing matplotlib is noticed before a run of hours
 
