@@ -10,9 +10,9 @@ Source: Smith, Saxena, Saha, IJCAI 2024, arXiv 2402.13573.
 import sys
 
 try:
-    from .block import BlockReport
     from .patch import Patch, apply_patch, patched, remove_patch
     from .plan import Plan, plan
+    from .report import BlockReport
     from .settings import Settings, SettingsError
     from .unet import UnsupportedModelError
 except (ModuleNotFoundError, KeyboardInterrupt) as error:

@@ -1,94 +1,234 @@
-"""The hooks on one self-attention block, the state that they share, and the count of its calls.
+"""The hooks on one self-attention block, and what they share.
 
-Each hook has one task:
+- on to_q: reads the batch size of the queries, which tiling changes, and marks the start of an attention call.
+- on to_k: downsamples the tokens, unless something speaks against it, and counts.
+- on to_v: does what the hook on to_k did.
 
-- on the spatial transformer: reads the token grid (h, w), which is exact for any image size.
-- on attn1: detects an attention mask, whose length would no longer match the keys.
-- on to_q: marks the start of an attention call and reads the batch size of the queries, which tiling changes.
-- on to_k: decides whether to downsample, downsamples and counts.
-- on to_v: does what the hook on to_k decided.
+What they share belongs to the present call of their thread, so that threads do not see each other's.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import threading
+from collections import deque
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .downsample import downsample, kept_tokens
-from .schedule import Moment, factor_at, phase_step
-from .settings import Settings
+from .downsample import GATHERS, downsample, indices
+from .hook import Grid, Hook, is_in_backward
+from .report import (
+    NO_QUERY,
+    NOT_TOKENS,
+    OTHER_BATCH,
+    OTHER_TOKENS,
+    REPLACED,
+    Counts,
+    Event,
+)
 from .unet import SelfAttention
 
-# Each reason completes a sentence such as 'left whole …'. Without commas and colons, infotext needs no quotes.
-MASK = "with an attention mask"
-NO_GRID = "without a known token grid"
-NO_QUERY = "with keys computed before the queries"
-OTHER_BATCH = "with different batch sizes of keys and queries (tiled by HyperTile or another extension)"
-OTHER_TOKENS = (
-    "with a token count that is not a multiple of the grid (tiled or merged by HyperTile or token merging or another "
-    "extension)"
-)
-NOT_TOKENS = "with an input that is not batch × tokens × channels"
-REPLACED = "with projections replaced by another extension that may need every token"
-BYPASSED = "with the key projection bypassed (fused or replaced by another extension)"
+_REMEMBERED = 256
+"""Forward calls of a block that are recognised when they are computed again."""
+
+_ATTACHING = threading.Lock()
+"""Two threads may find at once that hooks are missing."""
+
+_FINGERPRINT = 16
+"""Channels by which they are recognised."""
 
 
-def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Excludes a hook from tracing by torch.compile.
+class Call:
+    """A call of the transformer that is to be downsampled, and the attention call within it that is under way."""
 
-    If the hook were traced, its changing counters would force a recompilation at every step.
-    """
-    # Importing the compiler takes a second. If nobody has imported it, nothing is compiled yet.
-    dynamo: Any = sys.modules.get("torch._dynamo")
-    return dynamo.disable(hook) if dynamo else hook
+    __slots__ = (
+        "events",
+        "factor",
+        "fewer",
+        "grid",
+        "index",
+        "is_remembered",
+        "method",
+        "query_batch",
+        "step",
+        "tokens",
+        "whole",
+    )
+
+    def __init__(
+        self, grid: Grid, factor: float, method: str, step: int | None, events: list[Event], is_remembered: bool
+    ):
+        self.is_remembered = is_remembered
+        self.grid = grid
+        self.factor = factor
+        self.method = method
+        self.step = step
+        self.tokens = grid[0] * grid[1]
+        self.events = events
+        self.index: Tensor | None = None
+        self.begin(None)
+
+    def begin(self, query_batch: int | None) -> None:
+        """Begins an attention call, or ends one if there is no batch."""
+        self.query_batch = query_batch
+        self.whole: Tensor | None = None
+        self.fewer: Tensor | None = None
+
+    def downsampled(self, tokens: Tensor) -> Tensor:
+        """The kept tokens."""
+        if tokens.size(1) != self.tokens or self.method not in GATHERS:
+            return downsample(tokens, self.grid, self.factor, self.method, self.step)
+        if self.index is None or self.index.device != tokens.device:
+            # Looked up once for all blocks of the transformer.
+            self.index = indices(tokens, self.grid, self.factor, self.method, self.step)
+        return tokens.index_select(1, self.index)
 
 
-@dataclass(frozen=True)
-class BlockReport:
-    """What happened in one self-attention block at one grid size.
+class Thread(threading.local):
+    """What one thread is computing."""
 
-    Attributes:
-        name: path of the block within its UNet; for a ControlNet it begins with 'controlnet.' and a number.
-        level: 1 for the model's finest self-attention level, 2 for the level at half that size, and so on.
-        grid: the token grid (h, w); None if the block was not called.
-        tokens: keys per grid before downsampling.
-        kept: keys per grid after downsampling; the smallest number if a taper changed it.
-        calls: number of attention calls.
-        skips: how many of these calls were left whole, by reason.
-    """
-
-    name: str
-    level: int
-    grid: tuple[int, int] | None
-    tokens: int
-    kept: int
-    calls: int
-    skips: dict[str, int]
-
-    @property
-    def downsampled(self) -> int:
-        """The number of calls that were downsampled."""
-        return self.calls - sum(self.skips.values())
+    call: Call | None = None
 
 
-def skips(rows: Iterable[BlockReport]) -> Counter[str]:
-    """The number of calls that were left whole, by reason, over all `rows`."""
-    total: Counter[str] = Counter()
-    for row in rows:
-        total.update(row.skips)
-    return total
+class Block:
+    """One self-attention block: its hooks, and its calls that may be computed again."""
+
+    def __init__(self, where: SelfAttention, number: int, counts: Counts, thread: Thread):
+        self.where = where
+        self.number = number
+        self.counts = counts
+        self.thread = thread
+        self._remembered: deque[tuple[Tensor, Call]] = deque(maxlen=_REMEMBERED)
+        self.hooked: tuple[Any, ...] = ()
+        self._handles: list[RemovableHandle] = []
+        self._hooks = (_OnQuery(self), _OnKey(self), _OnValue(self))
+
+    def attach(self) -> bool:
+        """Puts hooks on the present projections, so that one that was wrapped or replaced is found again. Returns
+        whether they were missing."""
+        modules = self.where.attention._modules
+        present = (modules["to_q"], modules["to_k"], modules["to_v"])
+        if present == self.hooked:
+            return False
+        with _ATTACHING:
+            if present == self.hooked:
+                return False
+            self.detach()
+            for projection, hook in zip(present, self._hooks, strict=True):
+                if projection is not None:
+                    self._handles.append(projection.register_forward_pre_hook(hook))
+            self.hooked = present
+        return True
+
+    def detach(self) -> None:
+        """Takes the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.hooked = ()
+
+    def remember(self, tokens: Tensor, call: Call) -> None:
+        """Keeps how a call with gradients was downsampled, in case it is computed again in the backward pass."""
+        self._remembered.append((_fingerprint(tokens), call))
+
+    def recomputed(self, tokens: Any) -> Call | None:
+        """How the forward call that is being computed again was downsampled; None if it was left whole."""
+        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
+            return None
+        seen = _fingerprint(tokens)
+        for fingerprint, call in reversed(self._remembered):
+            if fingerprint.shape == seen.shape and torch.equal(fingerprint, seen):
+                return call
+        return None
 
 
-def _is_replaced(projection: nn.Module) -> bool:
-    """Whether another extension has replaced the forward of this module instance.
+class _OnQuery(Hook):
+    def __init__(self, block: Block):
+        super().__init__()
+        self._thread = block.thread
+
+    def run(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        call = self._thread.call
+        if call is not None:
+            call.whole = None
+            call.query_batch = args[0].size(0) if args else None
+
+
+class _OnKey(Hook):
+    def __init__(self, block: Block):
+        super().__init__()
+        self._block = block
+        self._thread = block.thread
+
+    def run(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        tokens: Any = args[0] if args else None
+        if torch.is_grad_enabled() and is_in_backward():
+            call = self._thread.call = self._block.recomputed(tokens)
+        else:
+            call = self._thread.call
+            if call is not None and not self._begins(call, tokens):
+                return None
+        if call is None:
+            return None
+        fewer = call.fewer = call.downsampled(tokens)
+        call.whole = tokens
+        return (fewer, *args[1:]) if len(args) > 1 else (fewer,)
+
+    def _begins(self, call: Call, tokens: Any) -> bool:
+        """Counts an attention call; returns whether its tokens are downsampled."""
+        block = self._block
+        reason = self._obstacle(call, tokens)
+        if reason:
+            call.begin(None)
+            block.counts.add(Event(block.number, call.grid, None, reason))
+            return False
+        block.counts.add(call.events[block.number])
+        if call.is_remembered:
+            block.remember(tokens, call)
+        return True
+
+    def _obstacle(self, call: Call, tokens: Any) -> str:
+        """Why `tokens` cannot be downsampled, whatever the settings; '' if they can."""
+        if not isinstance(tokens, Tensor) or tokens.dim() != 3:
+            return NOT_TOKENS
+        if call.query_batch is None:
+            return NO_QUERY
+        batch, count, _ = tokens.shape
+        if batch != call.query_batch:
+            return OTHER_BATCH
+        if count != call.tokens and (count == 0 or count % call.tokens):
+            return OTHER_TOKENS
+        _, key, value = self._block.hooked
+        if "forward" in key.__dict__ or "forward" in value.__dict__:
+            return REPLACED if _is_replaced(key) or _is_replaced(value) else ""
+        return ""
+
+
+class _OnValue(Hook):
+    def __init__(self, block: Block):
+        super().__init__()
+        self._thread = block.thread
+
+    def run(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        call = self._thread.call
+        # Perturbed attention computes values without keys. These stay whole.
+        if call is None or call.whole is None:
+            return None
+        tokens: Any = args[0] if args else None
+        whole, fewer = call.whole, call.fewer
+        call.whole = call.fewer = call.query_batch = None
+        if tokens is whole:
+            return (fewer, *args[1:]) if len(args) > 1 else (fewer,)
+        # A hypernetwork makes separate inputs of the same shape for keys and values.
+        if isinstance(tokens, Tensor) and tokens.shape[:2] == whole.shape[:2]:
+            return (call.downsampled(tokens), *args[1:])
+        return None
+
+
+def _is_replaced(projection: Any) -> bool:
+    """Whether another extension has replaced the forward of a projection's instance.
 
     ControlNet-LLLite does so on A1111, to add something to each token. When it removes itself, it assigns the module's
     own method to the instance, which does not count. Nor do the forwards of accelerate and diffusers, which only move
@@ -99,140 +239,7 @@ def _is_replaced(projection: nn.Module) -> bool:
     return not own and not any(hasattr(projection, mark) for mark in ("_hf_hook", "_diffusers_hook"))
 
 
-@dataclass
-class _Tally:
-    calls: int = 0
-    kept: float | None = None
-    skips: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """The input of the key projection in the current attention call, before and after downsampling by `factor`."""
-
-    whole: Tensor
-    kept: Tensor
-    factor: float
-
-
-class Block:
-    """One self-attention block: the state that its hooks share, and its call counts by grid.
-
-    Args:
-        where: the block.
-        settings: how to downsample.
-        moment: returns the current point of sampling.
-    """
-
-    def __init__(self, where: SelfAttention, settings: Settings, moment: Callable[[], Moment]):
-        self.where = where
-        self.settings = settings
-        self.moment = moment
-        self.grid: tuple[int, int] | None = None
-        self.masked = False
-        self.query_batch: int | None = None
-        self.keys: _Keys | None = None
-        self.transformer_calls = 0
-        self.tallies: dict[tuple[int, int] | None, _Tally] = {}
-        names = list(inspect.signature(where.attention.forward).parameters)
-        self.mask_position = next((names.index(name) for name in ("mask", "attention_mask") if name in names), None)
-
-    def hooks(self) -> Iterator[RemovableHandle]:
-        """Registers the hooks and yields a handle to remove each."""
-        attention: Any = self.where.attention
-        yield self.where.transformer.register_forward_pre_hook(untraced(self.on_transformer), with_kwargs=True)
-        yield attention.register_forward_pre_hook(untraced(self.on_attention), with_kwargs=True)
-        yield attention.to_q.register_forward_pre_hook(untraced(self.on_query))
-        yield attention.to_k.register_forward_pre_hook(untraced(self.on_key))
-        yield attention.to_v.register_forward_pre_hook(untraced(self.on_value))
-
-    def on_transformer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        features: Any = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))
-        is_map = isinstance(features, Tensor) and features.ndim == 4
-        self.grid = (features.shape[-2], features.shape[-1]) if is_map else None
-        self.transformer_calls += 1
-
-    def on_attention(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        mask = kwargs.get("mask", kwargs.get("attention_mask"))
-        if mask is None and self.mask_position is not None and len(args) > self.mask_position:
-            mask = args[self.mask_position]
-        self.masked = mask is not None
-
-    def on_query(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._begin(args[0].shape[0] if args else None)
-
-    def on_key(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        tokens: Any = args[0] if args else None
-        tally = self.tallies.setdefault(self.grid, _Tally())
-        tally.calls += 1
-        factor, reason = 1.0, self._obstacle(tokens)
-        if not reason and self.grid is not None:
-            factor, reason = factor_at(self.settings, self.where.resolution, self.grid, self.moment())
-        if reason:
-            tally.skips[reason] += 1
-            return None
-        assert self.grid is not None  # an unknown grid is an obstacle
-        self.keys = _Keys(tokens, self._downsample(tokens, factor), factor)
-        tally.kept = min(tally.kept or math.inf, kept_tokens(self.grid, factor))
-        return (self.keys.kept, *args[1:])
-
-    def on_value(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        tokens: Any = args[0] if args else None
-        keys = self.keys
-        self._begin(None)
-        # Perturbed attention computes values without keys. These stay whole.
-        if keys is None:
-            return None
-        if tokens is keys.whole:
-            return (keys.kept, *args[1:])
-        # A hypernetwork makes separate inputs of the same shape for keys and values.
-        if isinstance(tokens, Tensor) and tokens.shape[:2] == keys.whole.shape[:2]:
-            return (self._downsample(tokens, keys.factor), *args[1:])
-        return None
-
-    def forget(self) -> None:
-        """Releases the tokens of a call that was interrupted."""
-        self._begin(None)
-
-    def report(self) -> list[BlockReport]:
-        """One row for each grid size that occurred; a single row without a grid if the block was not called."""
-        rows: list[BlockReport] = []
-        bypassed = self.transformer_calls - sum(tally.calls for tally in self.tallies.values())
-        for grid, tally in self.tallies.items() or [(None, _Tally())]:
-            skips, calls = dict(tally.skips), tally.calls
-            if bypassed > 0 and not rows:
-                skips[BYPASSED] = bypassed
-                calls += bypassed
-            tokens = grid[0] * grid[1] if grid else 0
-            kept = tokens if tally.kept is None else int(tally.kept)
-            rows.append(BlockReport(self.where.name, self.where.resolution, grid, tokens, kept, calls, skips))
-        return rows
-
-    def _begin(self, query_batch: int | None) -> None:
-        """Starts a new attention call, or ends one if `query_batch` is None."""
-        self.query_batch = query_batch
-        self.keys = None
-
-    def _obstacle(self, tokens: Any) -> str:
-        """Why `tokens` cannot be downsampled, whatever the settings; '' if they can."""
-        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
-            return NOT_TOKENS
-        if self.query_batch is None:
-            return NO_QUERY
-        if self.masked:
-            return MASK
-        if self.grid is None:
-            return NO_GRID
-        if tokens.shape[0] != self.query_batch:
-            return OTHER_BATCH
-        attention: Any = self.where.attention
-        if _is_replaced(attention.to_k) or _is_replaced(attention.to_v):
-            return REPLACED
-        if tokens.shape[1] == 0 or tokens.shape[1] % (self.grid[0] * self.grid[1]):
-            return OTHER_TOKENS
-        return ""
-
-    def _downsample(self, tokens: Tensor, factor: float) -> Tensor:
-        assert self.grid is not None
-        step = phase_step(self.settings, self.moment())
-        return downsample(tokens, self.grid, factor, self.settings.method, step)
+def _fingerprint(tokens: Tensor) -> Tensor:
+    """The first and last token of every item, and how many there are: enough to tell the inputs of two calls apart."""
+    ends = tokens.detach()[:, :: max(tokens.shape[1] - 1, 1), :_FINGERPRINT].flatten()
+    return torch.cat([ends, ends.new_tensor([float(tokens.shape[1])])])

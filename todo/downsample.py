@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import _disable_current_modes
 
 GATHERS = ("nearest", "nearest-exact")
 """The methods that select tokens. The other methods blend them."""
@@ -51,11 +52,26 @@ def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str
     grids = tokens.shape[1] // (h * w)
     planes = tokens.reshape(-1, h * w, tokens.shape[2])
     if method in GATHERS:
-        phase = None if step is None else step % math.ceil(factor) ** 2
-        planes = planes.index_select(1, _indices(grid, factor, method, phase, planes.device))
+        planes = planes.index_select(1, indices(tokens, grid, factor, method, step))
     else:
         planes = _blend(planes, grid, factor, method)
     return planes.reshape(tokens.shape[0], grids * planes.shape[1], tokens.shape[2])
+
+
+def indices(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int | None) -> Tensor:
+    """`kept_indices`, flat, on the device of `tokens`, for a sampling step as in `downsample`. Cached between calls."""
+    phase = None if step is None else step % math.ceil(factor) ** 2
+    if type(tokens) is not Tensor:
+        return _indices_like(tokens, grid, factor, method, phase)
+    return _indices(grid, factor, method, phase, tokens.device)
+
+
+def _indices_like(tokens: Any, grid: tuple[int, int], factor: float, method: str, phase: int | None) -> Tensor:
+    """Indices for a fake tensor or another subclass. They must not be kept for tensors that have data."""
+    with _disable_current_modes():
+        index = kept_indices(grid, factor, method, phase).flatten()
+    mode = getattr(tokens, "fake_mode", None)
+    return mode.from_tensor(index).to(tokens.device) if mode else index.to(tokens.device)
 
 
 def kept_indices(grid: tuple[int, int], factor: float, method: str, phase: int | None = None) -> Tensor:

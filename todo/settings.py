@@ -292,6 +292,17 @@ class Settings:
         """Every field with its value. `from_dict` accepts the result."""
         return dataclasses.asdict(self)
 
+    def ineffective(self) -> list[str]:
+        """What has no effect, a sentence each: values of another mode, and a step window without any step."""
+        problems = [
+            f"{name}={getattr(self, name):g} has no effect in mode {self.mode!r}, only in mode {knob.mode!r}"
+            for name, knob in KNOBS.items()
+            if knob.mode not in (None, self.mode) and getattr(self, name) != knob.default
+        ]
+        if self.start == self.end:
+            problems.append(f"start and end are both {self.start:g}, so ToDo is off in every step")
+        return problems
+
     @staticmethod
     def schema() -> dict[str, Any]:
         """The JSON Schema of what `from_dict` accepts, with the label and help text of every field."""

@@ -6,6 +6,8 @@ every UNet of the ldm, sgm, Forge and diffusers families.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +30,14 @@ class SelfAttention:
         transformer: the spatial transformer that contains the block. Its input has the shape (batch, channels, h, w).
         attention: the attention module, `attn1`, with the projections to_q, to_k and to_v.
         resolution: 1 for the model's finest self-attention level, 2 for the level at half that size, and so on.
+        depth: how many times the latent was halved before the transformer.
     """
 
     name: str
     transformer: nn.Module
     attention: nn.Module
     resolution: int
+    depth: int
 
 
 def find_unet(model: Any) -> nn.Module:
@@ -46,11 +50,11 @@ def find_unet(model: Any) -> nn.Module:
         UnsupportedModelError: there is no UNet, or it has no self-attention with separate projections.
     """
     for path in (("model", "diffusion_model"), ("diffusion_model",), ("unet",), ()):
-        candidate = model
-        for name in path:
-            candidate = getattr(candidate, name, None)
-        if isinstance(candidate, nn.Module) and next(_transformers(candidate), None):
+        candidate = _at(model, path)
+        if isinstance(candidate, nn.Module) and not _within_wrapper(candidate) and next(_transformers(candidate), None):
             return candidate
+    if hint := _within_wrapper(model):
+        raise UnsupportedModelError(f"{type(model).__name__} wraps a UNet; pass the UNet itself, {hint}")
     raise UnsupportedModelError(
         f"{type(model).__name__} has no UNet like that of Stable Diffusion 1, 2 or XL: found no transformer_blocks "
         "with attn1.to_q, attn1.to_k and attn1.to_v (looked in .model.diffusion_model, .diffusion_model, .unet and "
@@ -91,12 +95,17 @@ def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
         what = "only fused projections (unfuse them first)" if fused else missing
         raise UnsupportedModelError(f"{type(unet).__name__} has {what}")
     finest = min(depth for *_, depth in blocks)
-    return [SelfAttention(name, outer, attention, 2 ** (depth - finest)) for name, outer, attention, depth in blocks]
+    return [
+        SelfAttention(name, outer, attention, 2 ** (depth - finest), depth) for name, outer, attention, depth in blocks
+    ]
 
 
 def is_compiled(network: nn.Module) -> bool:
-    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, or by a compiled forward."""
-    return any(
+    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, by a compiled forward, or by
+    a wrapper that is in place only during the call, as in Forge Neo, and has compiled the network's forward before."""
+    if "torch._dynamo" not in sys.modules:
+        return False  # importing the compiler takes a second
+    return _has_compiled_code(network) or any(
         getattr(module, "_orig_mod", None) is not None
         or getattr(module, "_compiled_call_impl", None) is not None
         or hasattr(module.forward, "_torchdynamo_orig_callable")
@@ -104,11 +113,48 @@ def is_compiled(network: nn.Module) -> bool:
     )
 
 
+def has_compiled() -> bool:
+    """Whether torch.compile has compiled anything in this process."""
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    return dynamo is not None and bool(dynamo.utils.counters["frames"])
+
+
+def _has_compiled_code(network: nn.Module) -> bool:
+    dynamo: Any = sys.modules["torch._dynamo"]
+    entries = getattr(dynamo.eval_frame, "_debug_get_cache_entry_list", None)
+    code = getattr(type(network).forward, "__code__", None)
+    return bool(entries and code and entries(code))
+
+
+def _at(model: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        model = getattr(model, name, None)
+    return model
+
+
+def _within_wrapper(model: Any) -> str:
+    """Where a wrapper such as DataParallel or PeftModel holds the UNet; '' if the model is no such wrapper."""
+    for path in (("module",), ("base_model", "model")):
+        within = vars(model).get("_modules", {}).get(path[0]) if isinstance(model, nn.Module) else None
+        within = _at(within, path[1:]) if within is not None else None
+        if isinstance(within, nn.Module) and any(name in within._modules for name in _STAGES):
+            return "." + ".".join(path)
+    return ""
+
+
 def _transformers(unet: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in unet.named_modules():
         blocks = getattr(module, "transformer_blocks", None)
-        if isinstance(blocks, nn.ModuleList) and any(_is_self_attention(block) for block in blocks):
+        if not isinstance(blocks, nn.ModuleList) or _is_temporal(module):
+            continue
+        if any(_is_self_attention(block) for block in blocks):
             yield name, module
+
+
+def _is_temporal(transformer: nn.Module) -> bool:
+    """Whether a transformer attends across the frames of a video instead of within an image. Its blocks look the same,
+    but it has to know the number of frames."""
+    return "num_frames" in inspect.signature(transformer.forward).parameters
 
 
 def _is_self_attention(block: nn.Module) -> bool:

@@ -10,13 +10,13 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from todo import Patch, Settings, downsample, patched
+from todo.progress import Progress
 from todo.schedule import Moment
 
 Order = tuple[tuple[int, int], ...]
@@ -86,8 +86,8 @@ def patched_with_order(unet: nn.Module, settings: Settings, order: Callable[[int
 def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
     """`todo.patched` with each block one phase ahead of the previous one."""
     with patched(unet, settings) as patch:
-        for index, block in enumerate(patch._blocks):
-            block.moment = partial(_ahead, patch, index)
+        for number, transformer in enumerate(patch.transformers):
+            transformer.progress = _Ahead(patch, number)
         yield patch
 
 
@@ -98,8 +98,18 @@ def patched_with_offsets(unet: nn.Module, settings: Settings, offsets: Offsets) 
         yield patch
 
 
-def _ahead(patch: Patch, steps: int) -> Moment:
-    return replace(patch.moment, step=patch.moment.step + steps)
+class _Ahead(Progress):
+    """The patch's progress, a number of steps ahead."""
+
+    def __init__(self, patch: Patch, steps: int):
+        super().__init__(lambda: None)
+        self._patch = patch
+        self._steps = steps
+
+    @property
+    def moment(self) -> Moment:
+        moment = self._patch.moment
+        return replace(moment, step=moment.step + self._steps)
 
 
 @contextmanager

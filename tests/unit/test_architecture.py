@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
-    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing"),
-    ("todo.schedule", "todo.cli"),
-    ("todo.block", "todo.plan"),
+    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing", "todo.hook"),
+    ("todo.schedule", "todo.cli", "todo.report"),
+    ("todo.progress", "todo.plan"),
+    ("todo.block",),
+    ("todo.transformer",),
+    ("todo.network",),
     ("todo.patch",),
     ("todo",),
     ("todo.webui",),

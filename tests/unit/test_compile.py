@@ -116,3 +116,30 @@ def test_patching_again_after_compiling_both_with_and_without_the_patch(model):
     with patched(model, WINDOW) as patch:
         check_steps(patch, model, given, dense, expected)
     assert torch.equal(run(model, given), dense)
+
+
+def test_a_wrapper_that_is_in_place_only_during_a_call(model):
+    """As in Forge Neo: nothing on the model says that it is compiled. Dense first, then patched, dense, patched."""
+    given = level_inputs(*GRID)
+    dense, expected = run(model, given), at_each_step(model, given)
+    compiled = torch.compile(model, backend="eager")
+    assert torch.equal(run(compiled, given), dense)
+    for _ in range(2):
+        with patched(model, WINDOW) as patch:
+            check_steps(patch, compiled, given, dense, expected)
+        assert torch.equal(run(compiled, given), dense)
+
+
+def test_compiled_after_a_first_call(model):
+    """The levels that have nothing to do have no hooks by then."""
+    given = level_inputs(*GRID)
+    dense, expected = run(model, given), at_each_step(model, given)
+    with patched(model, WINDOW) as patch:
+        patch.at(15, 20)
+        assert torch.equal(run(model, given), dense)
+        its_blocks(model)
+        assert torch.equal(run(model, given), dense)
+        for step in (0, 1):
+            patch.at(step, 20)
+            torch.testing.assert_close(run(model, given), expected[step], rtol=1e-4, atol=1e-4)
+    assert torch.equal(run(model, given), dense)

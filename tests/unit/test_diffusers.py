@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
-from tests.unit.small_models import assert_no_hooks, inputs, run
+from tests.unit.small_models import CONTEXT, assert_no_hooks, inputs, run
 from tests.unit.small_models import diffusers_unet as make_unet
 from todo import Settings, patched
 
@@ -107,16 +107,22 @@ def test_bfloat16():
 
 def test_a_mask(diffusers_unet):
     """An attention mask has one entry for each token of the finest level."""
-    attention = diffusers_unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
-    tokens = torch.randn(1, 13 * 9, 32)
+    transformer = diffusers_unet.down_blocks[0].attentions[0]
+    features, context = torch.randn(1, 32, 13, 9), torch.randn(1, 7, CONTEXT)
     mask = torch.where(torch.rand(1, 13 * 9) > 0.3, 0.0, -10000.0)[:, None]
-    with torch.no_grad():
-        dense = attention(tokens, attention_mask=mask)
-    with patched(diffusers_unet, Settings(factor=2)) as patch, torch.no_grad():
-        run(diffusers_unet, inputs(13, 9))
-        assert torch.equal(attention(tokens, attention_mask=mask), dense)
+
+    def output(**masked):
+        with torch.no_grad():
+            return transformer(features, context, return_dict=False, **masked)[0]
+
+    dense, masked = output(), output(attention_mask=mask)
+    with patched(diffusers_unet, Settings(factor=2)) as patch:
+        assert not torch.allclose(output(), dense, atol=1e-3)
+        assert torch.equal(output(attention_mask=mask), masked)
+        assert not torch.allclose(output(), dense, atol=1e-3)
         row = next(row for row in patch.report() if row.name.startswith("down_blocks.0"))
-    assert any("mask" in reason for reason in row.skips)
+    assert (row.calls, row.downsampled) == (3, 2)
+    assert [("mask" in reason, count) for reason, count in row.skips.items()] == [(True, 1)]
 
 
 def test_the_finest_attention_at_half_the_latent():

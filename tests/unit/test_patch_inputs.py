@@ -49,24 +49,6 @@ def test_a_context_of_other_tokens(level, length):
         assert "multiple" in reason
 
 
-def test_a_mask(level):
-    grid = (13, 9)
-    given = level_inputs(*grid, batch=2)
-    tokens, _ = attention_calls(level, given)
-    mask = torch.rand(2, 13 * 9) > 0.3
-    with torch.no_grad():
-        dense, unmasked = level.attention(tokens, mask=mask), level.attention(tokens)
-    differs(dense, unmasked)
-    with patched(level, FIXED) as patch, torch.no_grad():
-        run(level, given)
-        assert torch.equal(level.attention(tokens, mask=mask), dense)
-        assert torch.equal(level.attention(tokens, None, mask), dense)
-        differs(level.attention(tokens), unmasked)
-        (row,) = patch.report()
-        assert (row.calls, row.downsampled) == (4, 2)
-        assert [("mask" in reason, count) for reason, count in row.skips.items()] == [(True, 2)]
-
-
 def tile(forward, rows: int, columns: int, height: int, width: int):
     """Like HyperTile's wrapper: moves tiles into the batch before attention and back afterwards."""
 
@@ -184,7 +166,7 @@ def test_keys_and_values_share_one_gather(level):
     arrived = []
     with patched(level, FIXED):
         handles = [
-            projection.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
+            projection.register_forward_hook(lambda _, args, output: arrived.append(args[0]))
             for projection in (level.attention.to_k, level.attention.to_v)
         ]
         run(level, level_inputs(13, 9))
@@ -202,7 +184,7 @@ def test_nothing_is_held_between_calls(level):
 
     held = []
     with patched(level, FIXED):
-        handle = level.attention.to_v.register_forward_pre_hook(lambda _, args: held.append(weakref.ref(args[0])))
+        handle = level.attention.to_v.register_forward_hook(lambda _, args, output: held.append(weakref.ref(args[0])))
         run(level, level_inputs(13, 9))
         handle.remove()
         gc.collect()

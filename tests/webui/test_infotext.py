@@ -139,8 +139,8 @@ def test_the_host_parses_our_keys(host):
 
 def test_reasons_need_no_quotes():
     """The host quotes values with commas, colons and newlines, which is harder to read."""
-    from todo import block, schedule
+    from todo import report, schedule
 
-    reasons = [value for module in (block, schedule) for name, value in vars(module).items() if name.isupper()]
+    reasons = [value for module in (report, schedule) for name, value in vars(module).items() if name.isupper()]
     assert len([reason for reason in reasons if isinstance(reason, str)]) > 8
     assert not [reason for reason in reasons if isinstance(reason, str) and any(mark in reason for mark in ",:\n")]

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch.nn import Module
 
-from ..block import BlockReport, skips
-from ..patch import Patch, apply_patch
+from ..patch import Patch, put_on
+from ..report import BlockReport, skips
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet, is_compiled
 from . import host, infotext
@@ -74,7 +74,7 @@ class Generation:
             remove_all()
             # Keep the report, but not the patch, so that the host can free a model that it replaced.
             self._earlier = self.report()
-            self._current[:] = [apply_patch(unet, self.settings, controlnets)]
+            self._current[:] = [put_on(unet, self.settings, controlnets)]
             _live.update(self._current)
             if is_compiled(unet):
                 logger.warning(COMPILED)

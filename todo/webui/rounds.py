@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import Module
 
-from ..block import BlockReport
 from ..patch import patched
+from ..report import BlockReport
 from ..settings import Settings
 from ..timing import is_out_of_memory, peak_memory, rotated, wait
 

@@ -1,0 +1,124 @@
+"""What happened in self-attention: counts of calls, and the report made from them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .hook import Grid
+from .unet import SelfAttention
+
+# Each reason completes a sentence such as 'left whole …'. Without commas and colons, infotext needs no quotes.
+MASK = "with an attention mask"
+NO_GRID = "without a known token grid"
+NO_QUERY = "with keys computed before the queries"
+OTHER_BATCH = "with different batch sizes of keys and queries (tiled by HyperTile or another extension)"
+OTHER_TOKENS = (
+    "with a token count that is not a multiple of the grid (tiled or merged by HyperTile or token merging or another "
+    "extension)"
+)
+NOT_TOKENS = "with an input that is not batch × tokens × channels"
+REPLACED = "with projections replaced by another extension that may need every token"
+BYPASSED = "with the key projection bypassed (fused or cached or compiled or replaced by another extension)"
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What happened in one self-attention block at one grid size.
+
+    Attributes:
+        name: path of the block within its UNet; for a ControlNet it begins with 'controlnet.' and a number.
+        level: 1 for the model's finest self-attention level, 2 for the level at half that size, and so on.
+        grid: the token grid (h, w); None if the block was not called.
+        tokens: keys per grid before downsampling.
+        kept: keys per grid after downsampling; the smallest number if a taper changed it.
+        calls: number of attention calls.
+        skips: how many of these calls were left whole, by reason.
+    """
+
+    name: str
+    level: int
+    grid: Grid | None
+    tokens: int
+    kept: int
+    calls: int
+    skips: dict[str, int]
+
+    @property
+    def downsampled(self) -> int:
+        """The number of calls that were downsampled."""
+        return self.calls - sum(self.skips.values())
+
+
+def skips(rows: Iterable[BlockReport]) -> Counter[str]:
+    """The number of calls that were left whole, by reason, over all `rows`."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row.skips)
+    return total
+
+
+class Event(NamedTuple):
+    """A kind of call that is counted.
+
+    Attributes:
+        block: the block's number in its transformer; None for a call of the transformer, with all its blocks.
+        kept: tokens per grid after downsampling; None for a call that was left whole.
+        reason: why it was left whole; '' for a call that was downsampled, or in which each block was to decide.
+    """
+
+    block: int | None
+    grid: Grid | None
+    kept: int | None
+    reason: str
+
+
+class Counts:
+    """Counts of events, each thread's its own, so that none is lost between threads."""
+
+    def __init__(self) -> None:
+        self._all: list[Counter[Event]] = []
+        self._mine = _Mine(self._all)
+
+    def add(self, event: Event) -> None:
+        self._mine.counter[event] += 1
+
+    def total(self) -> Counter[Event]:
+        total: Counter[Event] = Counter()
+        for counter in list(self._all):
+            total.update(counter)
+        return total
+
+
+class _Mine(threading.local):
+    def __init__(self, counters: list[Counter[Event]]):
+        self.counter: Counter[Event] = Counter()
+        counters.append(self.counter)
+
+
+def rows(blocks: Iterable[SelfAttention], total: Counter[Event]) -> Iterator[BlockReport]:
+    """The report on the blocks of one transformer: a row for each grid size. A block that was not called has a row
+    without a grid."""
+    for number, block in enumerate(blocks):
+        events = {event: count for event, count in total.items() if event.block in (None, number)}
+        for grid in dict.fromkeys(event.grid for event in events) or [None]:
+            yield _row(block, grid, {event: count for event, count in events.items() if event.grid == grid})
+
+
+def _row(block: SelfAttention, grid: Grid | None, events: dict[Event, int]) -> BlockReport:
+    entered = sum(count for event, count in events.items() if event.block is None and not event.reason)
+    own = sum(count for event, count in events.items() if event.block is not None)
+    skipped: Counter[str] = Counter()
+    for event, count in events.items():
+        if event.reason:
+            skipped[event.reason] += count
+    if entered > own:
+        skipped[BYPASSED] += entered - own
+    kept = [event.kept for event in events if event.block is not None and event.kept is not None]
+    whole = sum(count for event, count in events.items() if event.block is None and event.reason)
+    tokens = grid[0] * grid[1] if grid else 0
+    calls = whole + max(own, entered)
+    return BlockReport(block.name, block.resolution, grid, tokens, min(kept, default=tokens), calls, dict(skipped))
