@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | memory | fidelity | study | demo`: runs a command, and ends it cleanly on Ctrl-C."""
+"""`python -m benchmarks COMMAND`: runs a command, and ends it cleanly on Ctrl-C."""
 
 from __future__ import annotations
 

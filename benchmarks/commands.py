@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_speed(command("speed", _speed, "Times a UNet with random weights: dense, with ToDo, and with alternatives."))
     _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
+    _add_overhead(command("overhead", _overhead, "Times the patch's own Python: a self-attention block dense, idle and "
+                          "acting."))  # fmt: skip
     _add_fidelity(command("fidelity", _fidelity, "Measures how close the tiny model's images stay to the dense ones."))
     _add_study(command("study", _study, "Measures where the moving phase helps: numbers of sampling steps, samplers, "
                        "factors, sharper attention, other patterns. Takes half an hour on one core."))  # fmt: skip
@@ -71,6 +73,11 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
     _add_batch(add)
     _add_number(add, "gib", 10_000, "memory above the weights, in GiB (default: %(default)s)", default=8)
     _add_output(add, "memory")
+
+
+def _add_overhead(parser: argparse.ArgumentParser) -> None:
+    _add_number(parser.add_argument, "rounds", 1000, "timed rounds (default: %(default)s)", default=9)
+    _add_output(parser.add_argument, "overhead")
 
 
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +162,13 @@ def _memory(options: argparse.Namespace) -> int:
     from benchmarks.speed import capacity
 
     capacity.run(options.model, options.batch, options.gib, options.output, options.name)
+    return 0
+
+
+def _overhead(options: argparse.Namespace) -> int:
+    from benchmarks.speed import overhead
+
+    overhead.run(options.rounds, options.output, options.name)
     return 0
 
 

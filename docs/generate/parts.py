@@ -56,6 +56,7 @@ PARTS = {
     (SPEED, "shares"): speed.share_table,
     (SPEED, "growth"): speed.growth_table,
     (SPEED, "split"): speed.split_table,
+    (SPEED, "overhead"): speed.overhead_table,
     (SPEED, "memory sd1"): speed.memory_table("sd1"),
     (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
     (GUIDE, "work"): gains.work_table,

@@ -7,7 +7,7 @@ from functools import cache
 
 from benchmarks.method import DENSE
 from benchmarks.output import markdown
-from benchmarks.speed import capacity
+from benchmarks.speed import capacity, overhead
 from benchmarks.speed.methods import CLOSE, LIMIT
 from benchmarks.speed.report import rounds, where
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
@@ -89,3 +89,11 @@ def memory_table(model: str) -> Callable[[], str]:
 def _capacity_table(fits: capacity.Fits) -> str:
     head, groups = capacity.cells(fits)
     return markdown(head, [row for group in groups for row in group])
+
+
+def overhead_table() -> str:
+    """What the patch's own Python costs."""
+    measured = overhead.read(RESULTS / "overhead.json")
+    environment = measured.environment
+    about = f"torch {environment.versions['torch']} · {environment.machine}, {environment.clock} · {environment.date}"
+    return f"{about}\n\n{markdown(*overhead.cells(measured))}"
