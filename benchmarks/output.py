@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from todo import SettingsError
+from todo.cli import columns
 
 Cells = Sequence[str]
-
-_UNLIMITED = 10**6
-"""Columns of output that is not a terminal, such as a file or a pipe."""
 
 
 def files(folder: Path, name: str, *endings: str) -> list[Path]:
@@ -101,11 +98,6 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 def wrapped(text: str, indent: str = "") -> str:
     """Text wrapped at the width of the terminal."""
     return "\n".join(textwrap.wrap(text, columns(), subsequent_indent=indent, break_long_words=False))
-
-
-def columns() -> int:
-    """Width of the terminal in characters."""
-    return shutil.get_terminal_size((_UNLIMITED, 24)).columns
 
 
 def _aligned(cells: Cells, widths: Sequence[int]) -> Iterator[str]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 
-from .cli import add_settings, given_settings, run
+from .cli import add_settings, columns, given_settings, run
 from .families import FAMILIES
 from .plan import LevelPlan, Plan, Work, plan
 from .settings import Settings
-
-_UNLIMITED = 10**6
-"""Columns where no terminal sets a limit: in a file or a pipe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +40,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _plan_text(prediction: Plan) -> str:
-    columns = shutil.get_terminal_size((_UNLIMITED, 24)).columns
-    lines = [*textwrap.wrap(prediction.summary(), columns), "", "level  grid (w×h)   tokens     kept  factor  blocks"]
+    lines = [*textwrap.wrap(prediction.summary(), columns()), "", "level  grid (w×h)   tokens     kept  factor  blocks"]
     lines += [_level_text(level) for level in prediction.levels]
     lines += ["", "multiply-accumulates, billions     dense      ToDo"]
     lines += [_work_text("self-attention", prediction.attention), _work_text("UNet", prediction.unet)]

@@ -164,7 +164,7 @@ class _OnKey(Hook):
 
     def run(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         tokens: Any = args[0] if args else None
-        if torch.is_grad_enabled() and is_in_backward():
+        if is_in_backward():
             call = self._thread.call = self._block.recomputed(tokens)
         else:
             call = self._thread.call

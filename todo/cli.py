@@ -6,6 +6,7 @@ import argparse
 import codecs
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from .settings import KNOBS, Knob, Settings, SettingsError
 
 _PLAIN = {"→": "->", "−": "-", "─": "-", "…": "...", "¼": "1/4", "×": "x", "·": "-", "–": "-", "±": "+-", "²": "2"}
 """Substitutes for characters that the console's encoding lacks."""
+
+_UNLIMITED = 10**6
+"""Columns of output that is not a terminal, such as a file or a pipe."""
 
 
 def run(
@@ -60,6 +64,11 @@ def _drop_output() -> None:
     """Python flushes once more at exit, which would fail again and print a traceback."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def columns() -> int:
+    """Width of the terminal in characters."""
+    return shutil.get_terminal_size((_UNLIMITED, 24)).columns
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:

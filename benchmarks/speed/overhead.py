@@ -22,6 +22,7 @@ from benchmarks import output
 from benchmarks.environment import Environment, describe, now
 from benchmarks.interrupt import kept
 from benchmarks.speed.models import Inputs, build_unet, call, inputs
+from benchmarks.speed.report import MODELS
 from todo import Patch, Settings, patched
 from todo.timing import rotated
 from todo.unet import find_self_attention
@@ -126,7 +127,7 @@ def cells(overheads: Overheads) -> tuple[list[str], list[list[str]]]:
 def _cells(row: Overhead) -> list[str]:
     dense = statistics.median(row.microseconds["dense"]) * row.blocks / 1000
     extra = ["{:.1f} ({:.1f}–{:.1f})".format(*row.extra(state)) for state in STATES[1:]]
-    return [{"sd1": "SD1.5", "sdxl": "SDXL"}[row.model], str(row.blocks), f"{dense:.1f}", *extra]
+    return [MODELS[row.model], str(row.blocks), f"{dense:.1f}", *extra]
 
 
 def read(path: Path) -> Overheads:
