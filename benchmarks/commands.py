@@ -76,7 +76,7 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
-    _add_number(parser.add_argument, "rounds", 1000, "timed rounds (default: %(default)s)", default=9)
+    _add_number(parser.add_argument, "rounds", 1000, "timed rounds (default: %(default)s)", default=40)
     _add_output(parser.add_argument, "overhead")
 
 

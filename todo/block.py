@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .downsample import GATHERS, downsample, indices
-from .hook import Grid, Hook, is_in_backward
+from .hook import Hook, is_in_backward
+from .level import Decision
 from .report import (
     NO_QUERY,
     NOT_TOKENS,
@@ -41,77 +41,68 @@ _FINGERPRINT = 16
 
 
 class Call:
-    """A call of the transformer that is to be downsampled, and the attention call within it that is under way."""
+    """A call of the transformer that is to be downsampled, and the attention call within it that is under way.
 
-    __slots__ = (
-        "events",
-        "factor",
-        "fewer",
-        "grid",
-        "index",
-        "is_remembered",
-        "method",
-        "query_batch",
-        "step",
-        "tokens",
-        "whole",
-    )
+    Attributes:
+        counts: of downsampled calls by block.
+        is_remembered: whether it may be computed again in a backward pass.
+        query_batch: of the attention call under way; None between them.
+        whole, fewer: the tokens given to the key projection, and the kept ones.
+    """
 
-    def __init__(
-        self, grid: Grid, factor: float, method: str, step: int | None, events: list[Event], is_remembered: bool
-    ):
+    __slots__ = ("counts", "decision", "fewer", "is_remembered", "query_batch", "whole")
+
+    def __init__(self, decision: Decision, counts: list[int], is_remembered: bool):
+        self.decision = decision
+        self.counts = counts
         self.is_remembered = is_remembered
-        self.grid = grid
-        self.factor = factor
-        self.method = method
-        self.step = step
-        self.tokens = grid[0] * grid[1]
-        self.events = events
-        self.index: Tensor | None = None
-        self.begin(None)
-
-    def begin(self, query_batch: int | None) -> None:
-        """Begins an attention call, or ends one if there is no batch."""
-        self.query_batch = query_batch
+        self.query_batch: int | None = None
         self.whole: Tensor | None = None
         self.fewer: Tensor | None = None
 
-    def downsampled(self, tokens: Tensor) -> Tensor:
-        """The kept tokens."""
-        if tokens.size(1) != self.tokens or self.method not in GATHERS:
-            return downsample(tokens, self.grid, self.factor, self.method, self.step)
-        if self.index is None or self.index.device != tokens.device:
-            # Looked up once for all blocks of the transformer.
-            self.index = indices(tokens, self.grid, self.factor, self.method, self.step)
-        return tokens.index_select(1, self.index)
+    def end(self) -> None:
+        """Ends an attention call."""
+        self.query_batch = self.whole = self.fewer = None
 
 
 class Thread(threading.local):
-    """What one thread is computing."""
+    """What one thread is computing at a transformer, and what it has counted there.
 
-    call: Call | None = None
+    Args:
+        blocks: of the transformer.
+        counted: the counts of all threads; those of a new one are added.
+    """
+
+    def __init__(self, blocks: int, counted: list[Counts]):
+        self.call: Call | None = None
+        self.counts = Counts(blocks)
+        counted.append(self.counts)
+
+
+_NONE = (None, None, None)
 
 
 class Block:
     """One self-attention block: its hooks, and its calls that may be computed again."""
 
-    def __init__(self, where: SelfAttention, number: int, counts: Counts, thread: Thread):
+    def __init__(self, where: SelfAttention, number: int, thread: Thread):
         self.where = where
         self.number = number
-        self.counts = counts
         self.thread = thread
         self._remembered: deque[tuple[Tensor, Call]] = deque(maxlen=_REMEMBERED)
-        self.hooked: tuple[Any, ...] = ()
+        self._modules = where.attention._modules
+        self.hooked: tuple[Any, Any, Any] = _NONE
         self._handles: list[RemovableHandle] = []
         self._hooks = (_OnQuery(self), _OnKey(self), _OnValue(self))
 
     def attach(self) -> bool:
         """Puts hooks on the present projections, so that one that was wrapped or replaced is found again. Returns
         whether they were missing."""
-        modules = self.where.attention._modules
-        present = (modules["to_q"], modules["to_k"], modules["to_v"])
-        if present == self.hooked:
+        modules = self._modules
+        query, key, value = self.hooked
+        if modules["to_k"] is key and modules["to_v"] is value and modules["to_q"] is query:
             return False
+        present = (modules["to_q"], modules["to_k"], modules["to_v"])
         with _ATTACHING:
             if present == self.hooked:
                 return False
@@ -127,7 +118,7 @@ class Block:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.hooked = ()
+        self.hooked = _NONE
 
     def remember(self, tokens: Tensor, call: Call) -> None:
         """Keeps how a call with gradients was downsampled, in case it is computed again in the backward pass."""
@@ -166,14 +157,14 @@ class _OnKey(Hook):
         tokens: Any = args[0] if args else None
         if is_in_backward():
             call = self._thread.call = self._block.recomputed(tokens)
+            if call is None:
+                return None
         else:
             call = self._thread.call
-            if call is not None and not self._begins(call, tokens):
+            if call is None or not self._begins(call, tokens):
                 return None
-        if call is None:
-            return None
-        fewer = call.fewer = call.downsampled(tokens)
         call.whole = tokens
+        fewer = call.fewer = call.decision.downsampled(tokens)
         return (fewer, *args[1:]) if len(args) > 1 else (fewer,)
 
     def _begins(self, call: Call, tokens: Any) -> bool:
@@ -181,24 +172,25 @@ class _OnKey(Hook):
         block = self._block
         reason = self._obstacle(call, tokens)
         if reason:
-            call.begin(None)
-            block.counts.add(Event(block.number, call.grid, None, reason))
+            call.end()
+            self._thread.counts.add(Event(block.number, call.decision.grid, None, reason))
             return False
-        block.counts.add(call.events[block.number])
+        call.counts[block.number] += 1
         if call.is_remembered:
             block.remember(tokens, call)
         return True
 
     def _obstacle(self, call: Call, tokens: Any) -> str:
         """Why `tokens` cannot be downsampled, whatever the settings; '' if they can."""
-        if not isinstance(tokens, Tensor) or tokens.dim() != 3:
+        shape = tokens.shape if isinstance(tokens, Tensor) else ()
+        if len(shape) != 3:
             return NOT_TOKENS
         if call.query_batch is None:
             return NO_QUERY
-        batch, count, _ = tokens.shape
-        if batch != call.query_batch:
+        if shape[0] != call.query_batch:
             return OTHER_BATCH
-        if count != call.tokens and (count == 0 or count % call.tokens):
+        count, expected = shape[1], call.decision.tokens
+        if count != expected and (count == 0 or count % expected):
             return OTHER_TOKENS
         _, key, value = self._block.hooked
         if "forward" in key.__dict__ or "forward" in value.__dict__:
@@ -218,12 +210,12 @@ class _OnValue(Hook):
             return None
         tokens: Any = args[0] if args else None
         whole, fewer = call.whole, call.fewer
-        call.whole = call.fewer = call.query_batch = None
+        call.end()
         if tokens is whole:
             return (fewer, *args[1:]) if len(args) > 1 else (fewer,)
         # A hypernetwork makes separate inputs of the same shape for keys and values.
         if isinstance(tokens, Tensor) and tokens.shape[:2] == whole.shape[:2]:
-            return (call.downsampled(tokens), *args[1:])
+            return (call.decision.downsampled(tokens), *args[1:])
         return None
 
 

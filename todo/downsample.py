@@ -6,6 +6,7 @@ A token grid is a batch of h·w tokens in raster order, as the spatial transform
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -63,7 +64,8 @@ def indices(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, s
     phase = None if step is None else step % math.ceil(factor) ** 2
     if type(tokens) is not Tensor:
         return _indices_like(tokens, grid, factor, method, phase)
-    return _indices(grid, factor, method, phase, tokens.device)
+    patterns = _on_device(grid, factor, method, phase is not None, tokens.device)
+    return patterns[phase or 0]
 
 
 def _indices_like(tokens: Any, grid: tuple[int, int], factor: float, method: str, phase: int | None) -> Tensor:
@@ -90,14 +92,7 @@ def kept_indices(grid: tuple[int, int], factor: float, method: str, phase: int |
     Returns:
         int64 tensor (⌈h/factor⌉, ⌈w/factor⌉) on the CPU.
     """
-    rows, columns = _cells(grid[0], factor, method), _cells(grid[1], factor, method)
-    down = across = torch.zeros((), dtype=torch.int64, device="cpu")
-    if phase is not None:
-        cell = math.ceil(factor)
-        down, across = (offset % cell for offset in offsets(cell, phase, len(rows.start), len(columns.start)))
-    row = rows.start[:, None] + (rows.kept[:, None] + down) % rows.size[:, None]
-    column = columns.start + (columns.kept + across) % columns.size
-    return row * grid[1] + column
+    return _patterns(grid, factor, method, None if phase is None else [phase])[0]
 
 
 def offsets(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -145,13 +140,27 @@ def phase_order(cell: int) -> tuple[tuple[int, int], ...]:
 
 def release() -> None:
     """Frees the index tensors that are cached on devices between calls."""
-    _indices.cache_clear()
+    _on_device.cache_clear()
 
 
 def _blend(planes: Tensor, grid: tuple[int, int], factor: float, method: str) -> Tensor:
     size = (kept_size(grid[0], factor), kept_size(grid[1], factor))
     maps = rearrange(planes, "b (h w) c -> b c h w", h=grid[0])
     return rearrange(functional.interpolate(maps, size=size, mode=method), "b c h w -> b (h w) c")
+
+
+def _patterns(grid: tuple[int, int], factor: float, method: str, phases: Iterable[int] | None) -> Tensor:
+    """`kept_indices` for several phases, (phases, ⌈h/factor⌉, ⌈w/factor⌉); for None a single pattern without offset."""
+    rows, columns = _cells(grid[0], factor, method), _cells(grid[1], factor, method)
+    shape = len(rows.start), len(columns.start)
+    down = across = torch.zeros((1, 1, 1), dtype=torch.int64, device="cpu")
+    if phases is not None:
+        cell = math.ceil(factor)
+        moved = zip(*(offsets(cell, phase, *shape) for phase in phases), strict=True)
+        down, across = (torch.stack([offset.expand(shape) for offset in each]) % cell for each in moved)
+    row = rows.start[:, None] + (rows.kept[:, None] + down) % rows.size[:, None]
+    column = columns.start + (columns.kept + across) % columns.size
+    return row * grid[1] + column
 
 
 class _Cells(NamedTuple):
@@ -175,13 +184,16 @@ def _cells(side: int, factor: float, method: str) -> _Cells:
     return _Cells(start, size, kept)
 
 
-@lru_cache(maxsize=512)
-def _indices(grid: tuple[int, int], factor: float, method: str, phase: int | None, device: torch.device) -> Tensor:
-    """`kept_indices`, flat and cached on the device, so that only the first step of a phase copies them there."""
+@lru_cache(maxsize=64)
+def _on_device(
+    grid: tuple[int, int], factor: float, method: str, moves: bool, device: torch.device
+) -> tuple[Tensor, ...]:
+    """The flat patterns of all phases, or the only one if it does not move. They are copied to the device at once, so
+    that a run copies only at its first step. Together they have hardly more indices than the grid has tokens."""
+    phases = range(math.ceil(factor) ** 2) if moves else None
     # A tensor made under inference_mode could not be used for training later.
     with torch.inference_mode(False):
-        index = kept_indices(grid, factor, method, phase).flatten()
-        if device.type == "cuda":
-            # A copy from unpinned memory would wait until the device has finished all its queued work.
-            return index.pin_memory().to(device, non_blocking=True)
-        return index.to(device)
+        table = _patterns(grid, factor, method, phases).flatten(1)
+        # A copy from unpinned memory would wait until the device has finished all its queued work.
+        table = table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table.to(device)
+        return table.unbind()

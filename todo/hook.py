@@ -70,9 +70,9 @@ class Gradients(threading.local):
 
     def expect(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Finds it out from the network's inputs."""
-        given = (*args, *kwargs.values())
-        self.are_expected = torch.is_grad_enabled() or any(
-            isinstance(each, Tensor) and each.requires_grad for each in given
+        self.are_expected = torch.is_grad_enabled() or (
+            not torch.is_inference_mode_enabled()
+            and any(isinstance(each, Tensor) and each.requires_grad for each in (*args, *kwargs.values()))
         )
         return self.are_expected
 
@@ -85,6 +85,5 @@ def is_in_backward() -> bool:
 def feature_grid(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Grid | None:
     """The size (h, w) of the feature map or latent that a module is called with; None if there is none."""
     features = args[0] if args else kwargs.get("hidden_states", kwargs.get("x", kwargs.get("sample")))
-    if isinstance(features, Tensor) and features.ndim == 4:
-        return features.shape[-2], features.shape[-1]
-    return None
+    shape = features.shape if isinstance(features, Tensor) else ()
+    return (shape[2], shape[3]) if len(shape) == 4 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from .hook import Gradients, Hook, feature_grid, is_in_backward
+from .level import Level
 from .progress import Progress
-from .schedule import factor_at
+from .report import Event
 from .settings import Settings
 from .transformer import Transformer
 from .unet import SelfAttention, has_compiled, is_compiled
@@ -28,17 +29,18 @@ class Network(Hook):
         self.settings = settings
         self.progress = progress
         self._gradients = Gradients()
+        self._levels = {each.depth: Level(settings, each.resolution, progress) for each in attentions}
         self.transformers = [
-            Transformer(list(blocks), settings, progress, self._gradients)
-            for _, blocks in groupby(attentions, lambda each: id(each.transformer))
+            Transformer(blocks, self._levels[blocks[0].depth], self._gradients)
+            for blocks in _by_transformer(attentions)
         ]
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._keeps_hooks = False
         self._is_traced = False
         self._handle = module.register_forward_pre_hook(self, with_kwargs=True)
-        for transformer in self.transformers:
-            transformer.arm()
+        self._armed: set[int] = set()
+        self._arm(set(self._levels))
         if is_compiled(module):
             self._keep_hooks()
 
@@ -48,6 +50,8 @@ class Network(Hook):
         for transformer in self.transformers:
             transformer.disarm()
             transformer.forget()
+        for level in self._levels.values():
+            level.forget()
 
     def run(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_in_backward():
@@ -65,19 +69,24 @@ class Network(Hook):
         self._is_traced = False
 
     def _arm_what_acts(self, latent: tuple[int, int] | None) -> None:
-        reasons: dict[int, str] = {}
-        for transformer in self.transformers:
-            if latent is None:
-                transformer.arm()
-                continue
-            depth, grid = transformer.depth, _grid(latent, transformer.depth)
-            if depth not in reasons:
-                reasons[depth] = factor_at(self.settings, transformer.resolution, grid, self.progress.moment)[1]
-            if reasons[depth]:
-                transformer.disarm()
-                transformer.count_whole(grid, reasons[depth])
+        if latent is None:
+            self._arm(set(self._levels))
+            return
+        acting = set()
+        for depth, level in self._levels.items():
+            decision = level.decide(_grid(latent, depth))
+            if decision.reason:
+                level.counts.add(Event(None, decision.grid, None, decision.reason))
             else:
-                transformer.arm()
+                acting.add(depth)
+        self._arm(acting)
+
+    def _arm(self, depths: set[int]) -> None:
+        """Puts hooks on the transformers at these depths, and takes them off the others."""
+        if depths != self._armed:
+            for transformer in self.transformers:
+                transformer.arm() if transformer.depth in depths else transformer.disarm()
+            self._armed = depths
 
     def _must_keep_hooks(self, are_gradients_expected: bool) -> bool:
         """Whether hooks must not come off between calls: another thread's call may be under way, a backward pass may
@@ -89,8 +98,7 @@ class Network(Hook):
                 self._keep_hooks()
             elif thread != self._thread or are_gradients_expected:
                 self._keeps_hooks = True
-                for transformer in self.transformers:
-                    transformer.arm()
+                self._arm(set(self._levels))
         return self._keeps_hooks
 
     def _keep_hooks(self) -> None:
@@ -99,6 +107,11 @@ class Network(Hook):
         missing = [transformer.arm_blocks() for transformer in self.transformers]
         if any(missing) and not self._is_traced:
             torch._dynamo.reset()
+
+
+def _by_transformer(attentions: Sequence[SelfAttention]) -> Iterator[list[SelfAttention]]:
+    for _, blocks in groupby(attentions, lambda each: id(each.transformer)):
+        yield list(blocks)
 
 
 def _grid(latent: tuple[int, int], depth: int) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -77,31 +76,43 @@ class Event(NamedTuple):
 
 
 class Counts:
-    """Counts of events, each thread's its own, so that none is lost between threads."""
+    """What one thread has counted at one transformer. Each thread has its own, so that none is lost between threads.
 
-    def __init__(self) -> None:
-        self._all: list[Counter[Event]] = []
-        self._mine = _Mine(self._all)
+    Args:
+        blocks: of the transformer.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._numbers = (*range(blocks), None)
+        self._whole: Counter[Event] = Counter()
+        self._downsampled: dict[tuple[Grid, int], list[int]] = {}
 
     def add(self, event: Event) -> None:
-        self._mine.counter[event] += 1
+        """Counts a call that was left whole."""
+        self._whole[event] += 1
+
+    def downsampled(self, grid: Grid, kept: int) -> list[int]:
+        """The counts of calls that are downsampled alike, to be counted up in place: by block, and in the end those of
+        the transformer."""
+        found = self._downsampled.get((grid, kept))
+        if found is None:
+            found = self._downsampled[grid, kept] = [0] * len(self._numbers)
+        return found
 
     def total(self) -> Counter[Event]:
-        total: Counter[Event] = Counter()
-        for counter in list(self._all):
-            total.update(counter)
-        return total
+        total = Counter(self._whole)
+        for (grid, kept), counts in list(self._downsampled.items()):
+            for number, count in zip(self._numbers, counts, strict=True):
+                total[Event(number, grid, kept, "")] += count
+        return +total
 
 
-class _Mine(threading.local):
-    def __init__(self, counters: list[Counter[Event]]):
-        self.counter: Counter[Event] = Counter()
-        counters.append(self.counter)
-
-
-def rows(blocks: Iterable[SelfAttention], total: Counter[Event]) -> Iterator[BlockReport]:
+def rows(blocks: Iterable[SelfAttention], threads: Iterable[Counts]) -> Iterator[BlockReport]:
     """The report on the blocks of one transformer: a row for each grid size. A block that was not called has a row
     without a grid."""
+    total: Counter[Event] = Counter()
+    for counts in threads:
+        total.update(counts.total())
     for number, block in enumerate(blocks):
         events = {event: count for event, count in total.items() if event.block in (None, number)}
         for grid in dict.fromkeys(event.grid for event in events) or [None]:

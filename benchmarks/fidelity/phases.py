@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from todo import Patch, Settings, downsample, patched
+from todo.level import Level
 from todo.progress import Progress
 from todo.schedule import Moment
 
@@ -87,7 +88,7 @@ def patched_by_block(unet: nn.Module, settings: Settings) -> Iterator[Patch]:
     """`todo.patched` with each block one phase ahead of the previous one."""
     with patched(unet, settings) as patch:
         for number, transformer in enumerate(patch.transformers):
-            transformer.progress = _Ahead(patch, number)
+            transformer.level = Level(settings, transformer.level.resolution, _Ahead(patch, number))
         yield patch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.environment import usable_device
 from benchmarks.method import DENSE, LatentSize, Method, check_names
-from benchmarks.speed.methods import CLOSE, GRID_32, LIMIT, METHODS, TODO, todo_with
+from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, HYPERTILE, LIMIT, METHODS, TODO, todo_with
 from benchmarks.speed.models import latent_size
 from todo import Settings, SettingsError, plan
 from todo.plan import side_step
@@ -79,19 +79,20 @@ _DTYPES = {"cpu": "float32", "cuda": "float16"}
 """The hosts' defaults."""
 
 _ALL = tuple(METHODS.values())
+_FEWER = tuple(method for method in _ALL if method.name not in BETWEEN)
 _SOME = tuple(METHODS[name] for name in (DENSE, TODO, GRID_32, LIMIT))
 
 _ON_CPU = (
-    Case((512, 512), _ALL, 2),
-    Case((768, 768), _ALL, 2),
-    Case((1024, 1024), _ALL, 3, further=3),
+    Case((512, 512), _FEWER, 2),
+    Case((768, 768), _FEWER, 2),
+    Case((1024, 1024), _FEWER, 3, further=3),
     Case((1344, 768), _SOME, 2),
-    Case((1536, 1536), _ALL, 2, further=2),
-    Case((2048, 2048), _ALL, 1, further=2),
+    Case((1536, 1536), _FEWER, 2, further=2),
+    Case((2048, 2048), _FEWER, 1, further=2),
 )
 """A little over two hours on one thread."""
 
-_SDXL_ON_CPU = (Case((1024, 1024), _ALL, 2), Case((1536, 1536), _SOME, 2), Case((2048, 2048), _SOME, 1))
+_SDXL_ON_CPU = (Case((1024, 1024), _FEWER, 2), Case((1536, 1536), _SOME, 2), Case((2048, 2048), _SOME, 1))
 """About an hour and a half. Below 1024² there is hardly anything to gain."""
 
 _ON_CUDA = (
@@ -99,7 +100,9 @@ _ON_CUDA = (
     Case((1344, 768), _ALL, 10),
     Case((1536, 1536), _ALL, 10),
     Case((1920, 1088), _ALL, 10),
-    *(Case((side, side), _ALL, 5) for side in (2048, 3072, 4096)),
+    Case((2048, 2048), _ALL, 5),
+    Case((3072, 3072), _FEWER, 5),
+    Case((4096, 4096), (*_SOME, METHODS[HYPERTILE]), 3),
 )
 
 

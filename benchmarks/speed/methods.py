@@ -10,7 +10,7 @@ from benchmarks.method import DENSE, LatentSize, Method, dense_attention, settin
 from todo import Patch, Settings
 from todo.settings import KNOBS
 
-TODO, LIMIT = "ToDo", "limit"
+TODO, HYPERTILE, LIMIT = "ToDo", "HyperTile", "limit"
 
 GRID_32 = "ToDo grid 32"
 """At most 32 keys/values per side at the finest level, and half as many at each deeper one."""
@@ -54,6 +54,9 @@ def set_step(patch: Patch | None, number: int = 0) -> None:
 _METHODS = (
     Method(DENSE, dense_attention, "the UNet as it is"),
     todo_with(Settings()),
+    todo_with(Settings(grid=56)),
+    todo_with(Settings(grid=48)),
+    todo_with(Settings(grid=40)),
     todo_with(Settings(grid=32)),
     todo_with(Settings(grid=16)),
     _todo("ToDo paper", "ToDo with the authors' factor: longer side / 512", paper_settings),
@@ -72,7 +75,7 @@ _METHODS = (
         lambda unet, latent: peers.token_merging(unet, 0.75),
         "token merging by the package tomesd, ratio 0.75",
     ),
-    Method("HyperTile", peers.hypertile, "attention within tiles of 256 pixels, HyperTile's default"),
+    Method(HYPERTILE, peers.hypertile, "attention within tiles of 256 pixels, HyperTile's default"),
     Method(
         LIMIT,
         lambda unet, latent: peers.one_key(unet),
@@ -82,6 +85,9 @@ _METHODS = (
 
 METHODS = {method.name: method for method in _METHODS}
 """All methods by name, except those made from settings on the command line."""
+
+BETWEEN = ("ToDo grid 56", "ToDo grid 48", "ToDo grid 40")
+"""Grids between the defaults and GRID_32."""
 
 CLOSE = (GRID_32, GRID_16, LIMIT)
 """The methods close to the limit, and the limit itself."""

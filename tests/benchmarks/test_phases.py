@@ -54,7 +54,7 @@ def test_blocks_can_be_one_phase_apart(tiny_model):
     with METHODS["ToDo, finest level, phases by block too, f=2"].apply(tiny_model.unet, (16, 16)) as patch:
         for step in (0, 3):
             patch.at(step, 20)
-            steps = [transformer.progress.moment.step for transformer in patch.transformers]
+            steps = [transformer.level.decide((16, 16)).moment.step for transformer in patch.transformers]
             assert steps == [step + index for index in range(len(steps))]
 
 

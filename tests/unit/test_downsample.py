@@ -281,8 +281,8 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self.names.append(func.overloadpacket.__name__)
         given = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
-        if result.untyped_storage().data_ptr() not in given:
-            self.copied.append(result)
+        results = result if isinstance(result, (list, tuple)) else [result]
+        self.copied += [each for each in results if each.untyped_storage().data_ptr() not in given]
         return result
 
 

@@ -11,7 +11,7 @@ from tests.unit.comparing import attention_calls, close, differs, reference_unet
 from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
 from tests.unit.small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
 from todo import Settings, patched
-from todo.downsample import _indices
+from todo.downsample import _on_device
 
 FIXED = Settings(factor=2, phase="fixed")
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
@@ -109,8 +109,8 @@ def test_auto_keeps_the_grid(ldm_unet):
 def test_cached_indices_are_freed_with_the_patch(ldm_unet):
     with patched(ldm_unet, Settings(factor=2)):
         run(ldm_unet, inputs(16, 24))
-        assert _indices.cache_info().currsize == 1
-    assert _indices.cache_info().currsize == 0
+        assert _on_device.cache_info().currsize == 1
+    assert _on_device.cache_info().currsize == 0
 
 
 def test_auto_has_no_effect_on_small_images(ldm_unet):

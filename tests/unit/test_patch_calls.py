@@ -18,7 +18,7 @@ from tests.unit.comparing import close, differs
 from tests.unit.plain_attention import replace_attention
 from tests.unit.small_models import CONTEXT, diffusers_unet, hook_counts, inputs, ldm_unet, randomize_zero_weights, run
 from todo import Settings, apply_patch, patched, remove_patch
-from todo.downsample import _indices
+from todo.downsample import _on_device
 
 CYCLE = Settings(factor=2)
 
@@ -153,7 +153,7 @@ def test_fake_tensors_leave_nothing_behind():
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
             fake = unet(*(mode.from_tensor(each) for each in given)).sample
         assert fake.shape == expected.shape
-        assert _indices.cache_info().currsize == 0
+        assert _on_device.cache_info().currsize == 0
         assert torch.equal(run(unet, given), expected)
 
 
