@@ -25,6 +25,10 @@ from todo.timing import is_out_of_memory, peak_memory, rotated, wait
 _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first calls load kernels and fill the allocator's cache."""
 
+_SETTLING = {"cpu": 0, "cuda": 1}
+"""Untimed calls in each round of single calls, after a method was applied. What a method does once for an image, such
+as copying ToDo's indices to the device, is felt by a call of milliseconds, and would be taken for the cost of a step."""
+
 
 def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
     """Measures the cases of a task. Each method is warmed up and then timed in rounds, which rotate the methods' order.
@@ -92,6 +96,7 @@ class _Size:
         self.unet, self.task, self.case, self.bar, self.shadow = unet, task, case, bar, shadow
         self.device = next(unet.parameters()).device
         self.now = now(self.device)
+        self.settling = 0 if task.steps else _SETTLING[self.device.type]
         self.inputs = inputs(unet, task.model, case.size, task.batch)
         self.runs = [_Run(method, case, task.model) for method in case.methods]
         self.reference: Tensor | None = None
@@ -143,6 +148,8 @@ class _Size:
         """Times one unit. Applying and removing the method is not timed."""
         with run.method.apply(self.unet, self.case.latent) as patch:
             set_step(patch, number)
+            for _ in range(self.settling):
+                call(self.unet, self.inputs)
             with nullcontext() if run.split else watched(self.unet) as watch:
                 wait(self.device)
                 start = self.now()

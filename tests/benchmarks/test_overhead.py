@@ -29,7 +29,7 @@ def test_each_state_is_what_it_is_called(monkeypatch):
     measured = overhead.measure(unet, "sd1", 2)
     transformers = blocks = 15
     acting = 1 + transformers + 3 * blocks
-    assert hooks == [0, 0, 1, 1, acting, acting] + [1, 1, acting, acting, 0, 0]  # in turn
+    assert hooks == [0, 0, 1, 1, acting, acting, 1, 1, acting, acting, 0, 0]
     assert (measured.model, measured.blocks) == ("sd1", blocks)
     assert {len(each) for each in measured.microseconds.values()} == {2}
     assert hook_counts(unet) == {}
