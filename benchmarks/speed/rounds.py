@@ -26,8 +26,8 @@ _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first calls load kernels and fill the allocator's cache."""
 
 _SETTLING = {"cpu": 0, "cuda": 1}
-"""Untimed calls in each round of single calls, after a method was applied. What a method does once for an image, such
-as copying ToDo's indices to the device, is felt by a call of milliseconds, and would be taken for the cost of a step."""
+"""Untimed calls in each round of single calls, after a method was applied. What it does once for an image, such as
+copying ToDo's indices to the device, is felt in a call of milliseconds and would be taken for the cost of a step."""
 
 
 def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:

@@ -14,6 +14,7 @@ def write() -> int:
     interrupt.kept.text = "every document is either the old or the new one; run it again to update all"
     parts.write_all()
     output.write_text(generate(), compatibility.DOCUMENT)
-    speed_plot.save(speed.published(), RESULTS / "sd1-cpu.png")
+    for name in (speed.CPU, *speed.GPU.values()):
+        speed_plot.save(speed.published(name), RESULTS / f"{name}.png")
     fidelity_plot.save(fidelity.published(), RESULTS / "fidelity.png")
     return 0

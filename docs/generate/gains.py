@@ -5,17 +5,15 @@ from __future__ import annotations
 from benchmarks.output import markdown
 from benchmarks.speed.methods import GRID_32, TODO
 from benchmarks.speed.report import MODELS
-from docs.generate.speed import published
+from benchmarks.speed.results import Result
+from docs.generate.speed import GPU, published
 from todo import Settings, plan
 
 _SIDES = (768, 1024, 1536, 2048, 3072)
-_README_SIDES = (1024, 1536, 2048)
+_README_SIDES = (1024, 1536, 2048, 3072)
 
-_README_SETTINGS = {
-    "defaults": (TODO, Settings()),
-    "32 per side": (GRID_32, Settings(grid=32)),
-}
-"""Methods of the published speed run, and their settings."""
+_README_METHODS = {"defaults": TODO, "32 per side": GRID_32}
+"""Methods of the published speed runs."""
 
 _SETTINGS = {
     "the defaults": Settings(),
@@ -25,20 +23,20 @@ _SETTINGS = {
 
 
 def gains_table() -> str:
-    """Speed-ups of a UNet call for square images: SD1.5's as measured on a CPU, SDXL's by arithmetic."""
+    """Speed-ups of a UNet call for square images, as measured on a GPU."""
     rows = [
-        [f"SD1.5, {label} (measured, CPU)", *(_measured(method, side) for side in _README_SIDES)]
-        for label, (method, _) in _README_SETTINGS.items()
+        [f"{MODELS[model]}, {label}", *(_measured(published(name), method, side) for side in _README_SIDES)]
+        for model, name in GPU.items()
+        for label, method in _README_METHODS.items()
     ]
-    rows += [
-        [f"SDXL, {label} (arithmetic)", *_times_less("sdxl", settings, _README_SIDES)]
-        for label, (_, settings) in _README_SETTINGS.items()
-    ]
-    return markdown(["", *(f"{side}²" for side in _README_SIDES)], rows)
+    machine = published(GPU["sd1"]).environment.machine
+    return (
+        f"{markdown(['', *(f'{side}²' for side in _README_SIDES)], rows)}\n{machine}, float16, PyTorch's attention.\n"
+    )
 
 
-def _measured(method: str, side: int) -> str:
-    size = next(size for size in published().sizes if size.width == size.height == side)
+def _measured(result: Result, method: str, side: int) -> str:
+    size = next(size for size in result.sizes if size.width == size.height == side)
     row = size.row(method)
     speedup = size.speedup(row) if row else None
     return f"×{speedup.median:.2f}" if speedup else ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from benchmarks.method import DENSE
 from benchmarks.output import markdown
 from benchmarks.speed import capacity, overhead
-from benchmarks.speed.methods import CLOSE, LIMIT
-from benchmarks.speed.report import rounds, where
+from benchmarks.speed.methods import CLOSE, GRID_32, HYPERTILE, LIMIT, TODO
+from benchmarks.speed.report import MODELS, rounds, where
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
 from docs.generate import RESULTS
@@ -17,19 +18,50 @@ from docs.generate import RESULTS
 _LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
 
 
+CPU = "sd1-cpu"
+GPU = {"sd1": "sd1-cuda", "sdxl": "sdxl-cuda"}
+
+_README_SIZES = ("768×768", "1024×1024", "1536×1536", "2048×2048", "3072×3072", "4096×4096")
+_README_METHODS = (TODO, "ToDo grid 48", GRID_32, "ToDo paper", "tomesd 0.5", HYPERTILE, LIMIT)
+
+
 @cache
-def published() -> Result:
-    """The published run on a CPU."""
-    return read(RESULTS / "sd1-cpu.json")
+def published(name: str = CPU) -> Result:
+    """A published run."""
+    return read(RESULTS / f"{name}.json")
 
 
-def speed_table() -> str:
-    """Speed-ups by method and size, with shares of the limit."""
-    result = published()
+def speed_table(name: str) -> Callable[[], str]:
+    """The function that makes the table of a run: speed-ups by method and size, with shares of the limit."""
+    return lambda: _speed_table(published(name))
+
+
+def gpu_table(model: str) -> Callable[[], str]:
+    """The function that makes the README's table of a model on a GPU, with a selection of sizes and methods."""
+
+    def make() -> str:
+        result = published(GPU[model])
+        sizes = tuple(size for size in result.sizes if size.label in _README_SIZES)
+        methods = {name: result.methods[name] for name in (DENSE, *_README_METHODS)}
+        return _speed_table(replace(result, sizes=sizes, methods=methods))
+
+    return make
+
+
+def _speed_table(result: Result) -> str:
     environment = result.environment
     head = ["", *(size.label for size in result.sizes)]
-    about = f"{where(result)} · batch {result.batch} · {environment.date}; rounds: {rounds(result)}"
-    return f"{about}\n\n" + markdown(head, [_speed_row(result, name) for name in result.methods if name != DENSE])
+    what = f"{MODELS[result.model]} · {where(result)} · batch {result.batch} · {environment.date}"
+    about = f"{what}; rounds: {rounds(result)}"
+    dense = [DENSE, *(_dense_cell(size) for size in result.sizes)]
+    rows = [_speed_row(result, name) for name in result.methods if name != DENSE]
+    return f"{about}\n\n" + markdown(head, [dense, *rows])
+
+
+def _dense_cell(size: SizeResult) -> str:
+    row = size.row(DENSE)
+    seconds = row.spread.median if row and row.spread else 0.0
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _speed_row(result: Result, method: str) -> list[str]:

@@ -218,6 +218,24 @@ def test_running_out_of_memory_is_a_result(tmp_path):
     assert "out of memory" in report.table(result)
 
 
+def test_a_method_settles_before_each_timed_call(unet, monkeypatch):
+    """On a GPU. Here one is pretended for a CPU."""
+    steps = []
+
+    def call(unet, given):
+        steps.append(patch_of(unet).settings.factor if patch_of(unet) else 1)
+        return given.latent
+
+    def patch_of(unet):
+        return getattr(unet, "_todo_patch", None)
+
+    monkeypatch.setattr(rounds, "_SETTLING", {"cpu": 1})
+    monkeypatch.setattr(rounds, "call", call)
+    monkeypatch.setattr(rounds._Run, "check", lambda self: None)
+    measure(unet, task(SIZES[1:], [METHODS["dense"], todo_with(MANUAL)], 2))
+    assert steps == [1, 1, 1, MANUAL.factor, MANUAL.factor, MANUAL.factor, MANUAL.factor, 1, 1]
+
+
 def test_any_other_error_ends_the_run(unet):
     @contextmanager
     def failing(unet, latent):
