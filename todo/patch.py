@@ -20,7 +20,7 @@ from .downsample import release
 from .hook import ATTRIBUTE
 from .network import Network
 from .progress import Progress
-from .report import BlockReport
+from .report import BlockReport, table
 from .schedule import Moment, touches
 from .settings import Settings
 from .transformer import Transformer
@@ -73,6 +73,10 @@ class Patch:
         return [
             row for network in self._reporting for transformer in network.transformers for row in transformer.report()
         ]
+
+    def __str__(self) -> str:
+        """The report as a table, by level and grid size."""
+        return table(self.report())
 
     @property
     def attached(self) -> bool:
@@ -158,8 +162,7 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
 
     Source: paper section 3.
     """
-    for problem in settings.ineffective():
-        warnings.warn(problem, stacklevel=2)
+    _warn(settings, frames=1)
     return put_on(model, settings, controlnets)
 
 
@@ -192,11 +195,19 @@ def remove_patch(model: Any) -> bool:
 def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
     """`apply_patch` for the duration of a `with` block, with the same arguments and errors. A patch that the model had
     before is back after the block."""
+    _warn(settings, frames=2)  # contextlib stands between
+    with worn(model, settings, controlnets) as patch:
+        yield patch
+
+
+@contextmanager
+def worn(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
+    """`patched` without warnings, for settings that a page made of all its controls."""
     try:
         before = getattr(find_unet(model), ATTRIBUTE, None)
     except UnsupportedModelError:
         before = None
-    patch = apply_patch(model, settings, controlnets)
+    patch = put_on(model, settings, controlnets)
     try:
         yield patch
     finally:
@@ -204,6 +215,12 @@ def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = (
         patch.remove()
         if before is not None and was_attached:
             before.attach()
+
+
+def _warn(settings: Settings, frames: int) -> None:
+    """Warns of settings without effect, at the line that is `frames` further up the stack than the caller's."""
+    for problem in settings.ineffective():
+        warnings.warn(problem, stacklevel=2 + frames)
 
 
 def _remove_all_of(model: Any, networks: Sequence[nn.Module]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ OTHER_TOKENS = (
 NOT_TOKENS = "with an input that is not batch × tokens × channels"
 REPLACED = "with projections replaced by another extension that may need every token"
 BYPASSED = "with the key projection bypassed (fused or cached or compiled or replaced by another extension)"
+NEVER_CALLED = "on this model: its own attention was never called (another engine, such as TensorRT, may run the UNet)"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,54 @@ def skips(rows: Iterable[BlockReport]) -> Counter[str]:
     for row in rows:
         total.update(row.skips)
     return total
+
+
+def why_none(rows: Iterable[BlockReport]) -> str:
+    """Why no call was downsampled, to complete 'no effect …'; '' if one was."""
+    rows = list(rows)
+    if any(row.downsampled for row in rows):
+        return ""
+    reasons = skips(rows)
+    return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
+
+
+def summary(rows: Iterable[BlockReport]) -> str:
+    """What was downsampled and what was left whole, by level and grid size, in one line."""
+    return "; ".join(_group_summary(level, grid, group) for (level, grid), group in _by_level(rows).items())
+
+
+def _group_summary(level: int, grid: Grid, rows: Sequence[BlockReport]) -> str:
+    calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
+    text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
+    text += f" in {downsampled} of {calls} attention calls"
+    return f"{text} (left whole: {_left_whole(rows)})" if skips(rows) else text
+
+
+def table(rows: Iterable[BlockReport]) -> str:
+    """The same as a table with a line for each level and grid size."""
+    lines: list[tuple[str, ...]] = [
+        ("level", "grid (w×h)", "keys/values", "kept", "calls", "downsampled", "left whole")
+    ]
+    for (level, (h, w)), group in _by_level(rows).items():
+        kept, calls = min(row.kept for row in group), sum(row.calls for row in group)
+        downsampled = sum(row.downsampled for row in group)
+        numbers = (level, f"{w}×{h}", group[0].tokens, kept, calls, downsampled)
+        lines.append((*map(str, numbers), _left_whole(group)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    padded = ([*(cell.rjust(width) for cell, width in zip(line, widths, strict=False)), line[-1]] for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _by_level(rows: Iterable[BlockReport]) -> dict[tuple[int, Grid], list[BlockReport]]:
+    groups: dict[tuple[int, Grid], list[BlockReport]] = defaultdict(list)
+    for row in rows:
+        if row.grid:
+            groups[row.level, row.grid].append(row)
+    return groups
+
+
+def _left_whole(rows: Iterable[BlockReport]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in skips(rows).items())
 
 
 class Event(NamedTuple):

@@ -20,10 +20,11 @@ FLOORS = [
     ("todo.network",),
     ("todo.patch",),
     ("todo",),
-    ("todo.webui",),
+    ("todo.webui", "todo.comfyui"),
     ("todo.__main__", "scripts", "install"),
 ]
 HOST = ("modules", "modules_forge", "backend", "gradio", "launch")
+COMFY = ("comfy", "comfy_extras", "comfy_api", "folder_paths", "nodes")
 TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib", "skimage")
 OUTSIDE = ("benchmarks", "docs", "tests")
 LONGEST = 300
@@ -95,10 +96,14 @@ def test_there_is_no_circle(graph):
         own = {name: found for name, found in own.items() if name not in leaves}
 
 
-@pytest.mark.parametrize("foreign", [HOST, TOOLS])
-def test_the_method_imports_no_host_and_no_tool(graph, foreign):
+@pytest.mark.parametrize(
+    ("foreign", "where"),
+    [(HOST, "todo.webui"), (COMFY, "todo.comfyui"), (TOOLS, "todo.webui")],
+    ids=["WebUI", "ComfyUI", "tools"],
+)
+def test_a_host_and_its_tools_are_known_in_one_place(graph, foreign, where):
     for name, found in graph.items():
-        if name.startswith("todo") and not name.startswith("todo.webui"):
+        if name.startswith("todo") and not name.startswith(where):
             assert not [imported for imported in found if imported.split(".")[0] in foreign], name
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections import defaultdict
 from typing import Any
 
 from torch.nn import Module
 
 from ..patch import Patch, put_on
-from ..report import BlockReport, skips
+from ..report import BlockReport, summary, why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet, is_compiled
 from . import host, infotext
@@ -26,7 +25,6 @@ STATE = "todo_generation"
 OVERRIDES = "todo_overrides"
 """The attribute of `p` that holds the values of the X/Y/Z plot, by name."""
 
-NEVER_CALLED = "on this model: its own attention was never called (another engine, such as TensorRT, may run the UNet)"
 COMPILED = "torch.compile recompiles this model for every image with ToDo, which takes longer than ToDo saves"
 NOT_ANNOUNCED = "on this WebUI, which did not report its sampling steps"
 
@@ -132,15 +130,7 @@ def finish(p: Any, processed: Any) -> None:
         processed.comments += f"ToDo has no effect {reason}\n"
     elif generation.steps:
         unsupported = f"; no effect {generation.unsupported}" if generation.unsupported else ""
-        logger.info(_summary(generation.report()) + unsupported)
-
-
-def why_none(rows: list[BlockReport]) -> str:
-    """Why no call was downsampled, to complete 'no effect …'; '' if one was."""
-    if any(row.downsampled for row in rows):
-        return ""
-    reasons = skips(rows)
-    return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
+        logger.info(summary(generation.report()) + unsupported)
 
 
 def remove_all() -> None:
@@ -152,20 +142,3 @@ def _remove(patches: list[Patch]) -> None:
     for patch in patches:
         patch.remove()
         _live.discard(patch)
-
-
-def _summary(rows: list[BlockReport]) -> str:
-    """What was downsampled and what was left whole, by level and grid size, in one line."""
-    groups: dict[tuple[int, tuple[int, int]], list[BlockReport]] = defaultdict(list)
-    for row in rows:
-        if row.grid:
-            groups[row.level, row.grid].append(row)
-    return "; ".join(_group_summary(level, grid, group) for (level, grid), group in groups.items())
-
-
-def _group_summary(level: int, grid: tuple[int, int], rows: list[BlockReport]) -> str:
-    calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
-    text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
-    text += f" in {downsampled} of {calls} attention calls"
-    left = ", ".join(f"{count} {reason}" for reason, count in skips(rows).items())
-    return f"{text} (left whole: {left})" if left else text

@@ -20,11 +20,12 @@ from torch.nn import Module
 
 from ..patch import apply_patch
 from ..plan import plan
+from ..report import why_none
 from ..settings import KNOBS, Knob, Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet, is_compiled
 from . import figures, host, rounds, runs
 from .figures import Pass
-from .generation import COMPILED, why_none
+from .generation import COMPILED
 from .log import logger
 from .request import requested
 
