@@ -81,6 +81,8 @@ def _input(knob: Knob) -> tuple[Any, dict[str, Any]]:
         return [str(choice) for choice in knob.choices], {**options, "default": str(knob.default)}
     if knob.kind is not bool:
         options |= {"min": knob.kind(knob.minimum), "max": knob.kind(knob.maximum), "step": knob.kind(knob.step)}
+    if knob.kind is float:
+        options["round"] = 0.01  # or the page rounds a ratio of 2.25 to 2.3
     return _TYPES[knob.kind], options
 
 

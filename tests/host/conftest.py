@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=own[1:])
     elif own and (record := os.environ.get("SD_WEBUI_RECORD")):
         about = WebUI(os.environ["SD_WEBUI_URL"]).get("/todo-probe/about").json()
-        config.pluginmanager.register(Recorder(Path(record), about))
+        config.pluginmanager.register(Recorder(Path(record), about, here))
 
 
 @pytest.fixture(scope="session")

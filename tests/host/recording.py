@@ -1,4 +1,4 @@
-"""Records the outcome of these tests in a running WebUI, for docs/compatibility.md."""
+"""Records the outcome of the tests in a running host, for docs/compatibility.md."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import pytest
 
 
 class Recorder:
-    """A pytest plugin that writes the outcome of each test of a session to `path`."""
+    """A pytest plugin that writes the outcome of each test of the folder `of` to `path`."""
 
-    def __init__(self, path: Path, about: dict[str, Any]):
+    def __init__(self, path: Path, about: dict[str, Any], of: Path):
+        self.prefix = f"tests/{of.name}/"
         self.path = path
         self.about = about
         self.outcomes: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.removeprefix("tests/host/")
+        name = report.nodeid.removeprefix(self.prefix)
         if report.skipped and isinstance(report.longrepr, tuple):
             self.outcomes[name] = report.longrepr[2].replace("Skipped", "skipped")
         elif report.failed or report.when == "call":

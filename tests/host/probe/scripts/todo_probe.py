@@ -23,6 +23,7 @@ import gradio
 import torch
 from fastapi import FastAPI
 from modules import processing, script_callbacks, scripts, sd_hijack, sd_models, shared
+from todo_probing import Lines, Watch, in_memory, traces
 
 
 def unet():
@@ -31,49 +32,8 @@ def unet():
     return (owner.unet.model if owner else model.model).diffusion_model
 
 
-class Probe:
-    """Records the UNet calls of all models while it is attached."""
-
-    def __init__(self):
-        self.calls = []
-        self.handles = {}
-        self.fail_at = None
-        self.inner = False
-        self.queries = 0
-
-    def attach(self):
-        module = unet()
-        if id(module) in self.handles:
-            return
-        handles = [module.register_forward_pre_hook(self.on_unet, with_kwargs=True)]
-        for name, attention in module.named_modules():
-            if name.endswith("attn1"):
-                handles.append(attention.to_q.register_forward_hook(self.on_queries))
-                handles.append(attention.to_k.register_forward_hook(self.on_keys))
-        self.handles[id(module)] = handles
-
-    def detach(self):
-        for handle in (handle for handles in self.handles.values() for handle in handles):
-            handle.remove()
-        self.handles.clear()
-
-    def on_unet(self, module, args, kwargs):
-        x = args[0] if args else kwargs["x"]
-        self.calls.append({"latent": list(x.shape[-2:]), "batch": x.shape[0], "keys": {}})
-        if self.fail_at is not None and len(self.calls) == self.fail_at:
-            self.fail_at = None
-            raise RuntimeError("the probe fails here as requested")
-
-    def on_queries(self, module, args, output):
-        self.queries = output.shape[1]
-
-    def on_keys(self, module, args, output):
-        keys = self.calls[-1]["keys"].setdefault(str(self.queries), [])
-        if output.shape[1] not in keys:
-            keys.append(output.shape[1])
-
-
-probe = Probe()
+probe = Watch()
+inner_requested = False
 
 
 class Script(scripts.Script):
@@ -87,9 +47,10 @@ class Script(scripts.Script):
         return []
 
     def postprocess_image(self, p, pp, *args):
-        if not probe.inner:
+        global inner_requested
+        if not inner_requested:
             return
-        probe.inner = False
+        inner_requested = False
         # Like a face detailer: ends the outer generation with a copy of `p`, and restarts it with another copy later.
         p.scripts.postprocess(copy(p), processing.Processed(p, [], p.seed, ""))
         inner = processing.StableDiffusionProcessingImg2Img(
@@ -120,14 +81,7 @@ def left():
     gc.collect()  # the objects of a failed generation may form reference cycles
     loaded = getattr(sd_models.model_data, "loaded_sd_models", [])
     modules = [unet()] + [model.model.diffusion_model for model in loaded if hasattr(model, "model")]
-    modules += [it for it in gc.get_objects() if type(it).__name__ == "ControlNet" and isinstance(it, torch.nn.Module)]
-    found = []
-    for root in modules:
-        found += ["patch"] * hasattr(root, "_todo_patch")
-        for name, module in root.named_modules():
-            hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-            found += [name for hook in hooks if getattr(hook, "__module__", "").split(".")[0] == "todo"]
-    return found
+    return traces(modules + in_memory("ControlNet"))
 
 
 def fail(at: int):
@@ -135,16 +89,8 @@ def fail(at: int):
 
 
 def inner():
-    probe.inner = True
-
-
-class Lines(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def emit(self, record):
-        self.lines.append(record.getMessage())
+    global inner_requested
+    inner_requested = True
 
 
 lines = Lines()
@@ -181,6 +127,6 @@ def add_routes(demo, app: FastAPI):
 
 
 script_callbacks.on_app_started(add_routes)
-script_callbacks.on_cfg_denoiser(lambda _params: probe.attach())
+script_callbacks.on_cfg_denoiser(lambda _params: probe.attach(unet()))
 script_callbacks.on_script_unloaded(probe.detach)
 script_callbacks.on_script_unloaded(lambda: logging.getLogger("todo").removeHandler(lines))

@@ -1,0 +1,78 @@
+"""A custom node for a running ComfyUI that the tests ask. Link this folder into `custom_nodes` as `todo-probe`, next to
+ToDo. Some of its routes change the next image, so do not install it in a ComfyUI that others use.
+
+    GET  /todo-probe/calls       the UNet calls since the last request, as in a WebUI's probe
+    GET  /todo-probe/left        modules of any UNet or ControlNet in memory that have a hook or the patch of ToDo
+    GET  /todo-probe/log         ToDo's log lines since the last request
+    POST /todo-probe/fail        makes the UNet call ?at=N fail
+    POST /todo-probe/reference   with ?factor=2, the finest self-attention of all UNets and ControlNets in memory
+                                 computes keys and values from every second row and column; factor 1 turns it off
+"""
+
+import gc
+import importlib.util
+import logging
+from pathlib import Path
+
+from aiohttp import web
+from server import PromptServer
+
+_SHARED = Path(__file__).resolve().parents[2] / "host" / "probe" / "todo_probing.py"
+_spec = importlib.util.spec_from_file_location("todo_probing", _SHARED)
+probing = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(probing)
+
+watch = probing.Watch()
+lines = probing.Lines()
+logging.getLogger("todo").addHandler(lines)
+slicers = []
+routes = PromptServer.instance.routes
+
+
+def unets():
+    return probing.in_memory("UNetModel")
+
+
+def attach():
+    for unet in unets():
+        watch.attach(unet)
+
+
+@routes.get("/todo-probe/calls")
+async def calls(request):
+    """Also begins to watch the UNets that are in memory by now."""
+    made, watch.calls = watch.calls, []
+    watch.detach()
+    attach()
+    return web.json_response(made)
+
+
+@routes.get("/todo-probe/left")
+async def left(request):
+    gc.collect()
+    return web.json_response(probing.traces(unets() + probing.in_memory("ControlNet")))
+
+
+@routes.get("/todo-probe/log")
+async def log(request):
+    logged, lines.lines = lines.lines, []
+    return web.json_response(logged)
+
+
+@routes.post("/todo-probe/fail")
+async def fail(request):
+    watch.fail_at = int(request.query["at"])
+    return web.json_response(None)
+
+
+@routes.post("/todo-probe/reference")
+async def reference(request):
+    factor = int(request.query["factor"])
+    while slicers:
+        slicers.pop().restore()
+    for network in unets() + probing.in_memory("ControlNet") if factor > 1 else ():
+        slicers.extend(probing.Slicer(*found, factor) for found in probing.reached(network, deep=False))
+    return web.json_response(None)
+
+
+NODE_CLASS_MAPPINGS = {}

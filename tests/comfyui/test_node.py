@@ -1,0 +1,195 @@
+"""The node on its own: it acts, says so, and leaves nothing."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tests.comfyui.client import DEFAULTS, HALF, NODE, ComfyUI, Workflow, finished, node, todo, workflow
+from todo.settings import KNOBS, Settings
+
+NO_EFFECT = "ToDo: no effect"
+
+
+def keys(calls: list[dict]) -> list[int]:
+    """The number of keys at the finest level, call by call."""
+    return [kept for call in calls for kept in call["keys"][max(call["keys"], key=int)]]
+
+
+def test_the_node_has_the_knobs_of_the_table(comfyui):
+    inputs = comfyui.ask(f"/object_info/{NODE}")[NODE]["input"]["required"]
+    assert list(inputs) == ["model", *DEFAULTS]
+    assert set(KNOBS) - set(inputs) == {"passes", "hires_factor"}
+    for name in DEFAULTS:
+        kind, options = inputs[name]
+        knob = KNOBS[name]
+        assert (options["display_name"], knob.parse(options["default"])) == (knob.label, knob.default)
+        assert knob.help in options["tooltip"]
+        if isinstance(kind, list):
+            assert [knob.parse(choice) for choice in kind] == list(knob.choices)
+        elif kind != "BOOLEAN":
+            assert (options["min"], options["max"]) == (knob.minimum, knob.maximum)
+
+
+def test_its_defaults_are_those_of_the_settings():
+    assert Settings(**DEFAULTS) == Settings()
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m_sde", "uni_pc"])
+def test_an_image_equals_that_of_an_independent_reference(comfyui, sd1, sampler):
+    dense = comfyui.run(workflow(checkpoint=sd1, sampler_name=sampler))
+    acting = comfyui.run(workflow(HALF, checkpoint=sd1, sampler_name=sampler))
+    comfyui.probe("reference", factor=2)
+    reference = comfyui.run(workflow(checkpoint=sd1, sampler_name=sampler))
+    assert acting.sha == reference.sha != dense.sha
+
+
+def test_sdxl_too(comfyui, sdxl):
+    dense = comfyui.run(workflow(checkpoint=sdxl))
+    acting = comfyui.run(workflow(HALF, checkpoint=sdxl))
+    comfyui.probe("reference", factor=2)
+    assert acting.sha == comfyui.run(workflow(checkpoint=sdxl)).sha != dense.sha
+
+
+def test_an_odd_size(comfyui, sd1):
+    graph = workflow(todo(grid=16), checkpoint=sd1)
+    graph["latent"] = node("EmptyLatentImage", width=328, height=200, batch_size=2)
+    assert comfyui.run(graph).status == "success"
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "level 1, 41×25: keys/values 1025 → 160 in" in line
+
+
+def test_without_the_node_images_are_as_before(comfyui, sd1):
+    before = comfyui.run(workflow(checkpoint=sd1))
+    assert comfyui.run(workflow(todo(grid=16), checkpoint=sd1)).sha != before.sha
+    assert comfyui.run(workflow(checkpoint=sd1)).sha == before.sha
+    assert len(comfyui.ask("/todo-probe/log")) == 1
+
+
+def test_it_says_what_it_did(comfyui, sd1):
+    comfyui.run(workflow(todo(grid=16), checkpoint=sd1))
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert line.startswith("ToDo: level 1, 32×32: keys/values 1024 → 256 in 20 of 20 attention calls; level 2, 16×16")
+
+
+def test_it_says_why_it_did_nothing(comfyui, sd1):
+    dense = comfyui.run(workflow(checkpoint=sd1))
+    assert comfyui.run(workflow(todo(), checkpoint=sd1)).sha == dense.sha
+    assert comfyui.ask("/todo-probe/log") == ["ToDo: no effect at this size"]
+
+
+def test_the_phase_moves_from_step_to_step(comfyui, sd1):
+    moving = comfyui.run(workflow(todo(mode="manual"), checkpoint=sd1))
+    assert moving.sha != comfyui.run(workflow(HALF, checkpoint=sd1)).sha
+    assert comfyui.run(workflow(todo(mode="manual"), checkpoint=sd1)).sha == moving.sha
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind", "expected"),
+    [
+        ((0, 10000), "KSampler", [1024, 1024, 256, 256]),
+        ((2, 6), "KSamplerAdvanced", [1024, 1024, 256, 256]),
+        ((0, 4), "KSamplerAdvanced", [1024, 1024, 256, 256]),
+    ],
+)
+def test_the_window_is_of_the_samplers_own_run(comfyui, sd1, steps, kind, expected):
+    graph = workflow(todo(mode="manual", start=0.5), checkpoint=sd1)
+    if kind == "KSamplerAdvanced":
+        taken = graph["sampler"]["inputs"]
+        kept = {
+            name: taken[name]
+            for name in ("model", "positive", "negative", "latent_image", "cfg", "sampler_name", "scheduler")
+        }
+        graph["sampler"] = node(
+            kind, **kept, add_noise="enable", noise_seed=1, steps=8, start_at_step=steps[0], end_at_step=steps[1],
+            return_with_leftover_noise="enable",
+        )  # fmt: skip
+    comfyui.run(workflow(checkpoint=sd1, steps=1))  # so that the UNet is in memory
+    comfyui.ask("/todo-probe/calls")
+    assert comfyui.run(graph).status == "success"
+    assert keys(comfyui.ask("/todo-probe/calls")) == expected
+
+
+def test_image_to_image_at_low_denoise(comfyui, sd1):
+    comfyui.run(workflow(checkpoint=sd1, steps=1))
+    comfyui.ask("/todo-probe/calls")
+    comfyui.run(workflow(todo(mode="manual", end=0.5), checkpoint=sd1, denoise=0.5))
+    assert keys(comfyui.ask("/todo-probe/calls")) == [256, 256, 1024, 1024]
+
+
+def two_samplers(sd1: str, second: list) -> Workflow:
+    """A second sampler, at twice the size, that goes on from the first one's latent."""
+    graph = workflow(todo(grid=16), checkpoint=sd1)
+    graph["larger"] = node("LatentUpscale", samples=["sampler", 0], upscale_method="nearest-exact", width=512,
+                           height=512, crop="disabled")  # fmt: skip
+    again = {**graph["sampler"]["inputs"], "latent_image": ["larger", 0], "denoise": 0.5, "model": second}
+    graph["sampler again"] = node("KSampler", **again)
+    return finished(graph, ["sampler again", 0])
+
+
+def test_two_samplers_with_the_node(comfyui, sd1):
+    assert comfyui.run(two_samplers(sd1, ["patch 0", 0])).status == "success"
+    first, second = comfyui.ask("/todo-probe/log")
+    assert "level 1, 32×32" in first
+    assert "level 1, 64×64: keys/values 4096 → 256" in second
+
+
+def test_a_second_sampler_without_it_is_dense(comfyui, sd1):
+    comfyui.run(workflow(checkpoint=sd1, steps=1))
+    comfyui.ask("/todo-probe/calls")
+    comfyui.run(two_samplers(sd1, ["checkpoint", 0]))
+    assert keys(comfyui.ask("/todo-probe/calls")) == [256] * 4 + [4096] * 4
+    assert len(comfyui.ask("/todo-probe/log")) == 2 - 1
+
+
+def test_the_last_of_several_nodes_counts(comfyui, sd1):
+    last = comfyui.run(workflow(todo(grid=16), todo(mode="manual", factor=2.0), checkpoint=sd1))
+    assert last.sha == comfyui.run(workflow(todo(mode="manual", factor=2.0), checkpoint=sd1)).sha
+
+
+def test_start_after_end_is_refused_before_anything_is_computed(comfyui, sd1):
+    run = comfyui.run(workflow(todo(start=0.8, end=0.2), checkpoint=sd1))
+    assert run.status == "rejected"
+    assert any("start: 0.8 is after end, 0.2" in error for error in run.errors)
+
+
+def test_a_wrong_value_through_a_link_is_told_and_the_image_is_made(comfyui, sd1):
+    graph = workflow(todo(end=0.2), checkpoint=sd1)
+    graph["number"] = node("PrimitiveFloat", value=0.8)
+    graph["patch 0"]["inputs"]["start"] = ["number", 0]
+    assert comfyui.run(graph).sha == comfyui.run(workflow(checkpoint=sd1)).sha
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "ToDo error: start: 0.8 is after end, 0.2" in line
+
+
+def test_nothing_is_left_after_an_error(comfyui, sd1):
+    comfyui.run(workflow(checkpoint=sd1, steps=1))
+    comfyui.ask("/todo-probe/calls")
+    comfyui.probe("fail", at=2)
+    run = comfyui.run(workflow(todo(grid=16), checkpoint=sd1))
+    assert run.status == "error"
+    assert comfyui.ask("/todo-probe/left") == []
+    assert "attention calls" in comfyui.ask("/todo-probe/log")[0]
+
+
+def test_nothing_is_left_after_an_interrupt(comfyui: ComfyUI, sd1):
+    prompt = comfyui.submit(workflow(todo(grid=16), checkpoint=sd1, steps=200)).json()["prompt_id"]
+    while len(comfyui.ask("/todo-probe/left")) == 0:
+        time.sleep(0.05)
+    comfyui.http.post("/interrupt")
+    assert comfyui.result(prompt).errors
+    assert comfyui.ask("/todo-probe/left") == []
+
+
+def test_a_model_without_such_attention_is_left_alone(comfyui, sd1):
+    """A ControlNet's, a VAE's or a diffusion transformer's: here the node is put on a model whose UNet has none."""
+    pytest.skip("no diffusion transformer in this ComfyUI")
+
+
+def test_images_are_no_noise(comfyui, sd1):
+    """So that equal images mean something."""
+    image = comfyui.run(workflow(checkpoint=sd1)).image
+    assert image is not None
+    assert np.std(image) > 5
