@@ -6,7 +6,8 @@ ToDo. Some of its routes change the next image, so do not install it in a ComfyU
     GET  /todo-probe/log         ToDo's log lines since the last request
     POST /todo-probe/fail        makes the UNet call ?at=N fail
     POST /todo-probe/reference   with ?factor=2, the finest self-attention of all UNets and ControlNets in memory
-                                 computes keys and values from every second row and column; factor 1 turns it off
+                                 computes keys and values from every second row and column; with deep, so do all other
+                                 levels outside the middle block; factor 1 turns it off
 """
 
 import gc
@@ -14,6 +15,7 @@ import importlib.util
 import logging
 from pathlib import Path
 
+import torch
 from aiohttp import web
 from server import PromptServer
 
@@ -67,12 +69,39 @@ async def fail(request):
 
 @routes.post("/todo-probe/reference")
 async def reference(request):
-    factor = int(request.query["factor"])
+    factor, deep = int(request.query["factor"]), "deep" in request.query
     while slicers:
         slicers.pop().restore()
     for network in unets() + probing.in_memory("ControlNet") if factor > 1 else ():
-        slicers.extend(probing.Slicer(*found, factor) for found in probing.reached(network, deep=False))
+        slicers.extend(probing.Slicer(*found, factor) for found in probing.reached(network, deep))
     return web.json_response(None)
 
 
-NODE_CLASS_MAPPINGS = {}
+class Hidden:
+    """A node: the model's UNet within a module that ToDo finds nothing in."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "hide"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, ComfyUI's name
+        return {"required": {"model": ("MODEL",)}}
+
+    def hide(self, model):
+        clone = model.clone()
+        clone.add_object_patch("diffusion_model", Shell(model.get_model_object("diffusion_model")))
+        return (clone,)
+
+
+class Shell(torch.nn.Module):
+    def __init__(self, unet):
+        super().__init__()
+        self.unet = [unet]  # a list hides it from torch
+        self.dtype = unet.dtype
+
+    def forward(self, *args, **kwargs):
+        return self.unet[0](*args, **kwargs)
+
+
+NODE_CLASS_MAPPINGS = {"ToDoProbeHidden": Hidden}
