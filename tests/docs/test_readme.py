@@ -6,15 +6,20 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+import torch
 
 import todo
 from docs.generate.parts import PARTS, README, api_example, generated
+from tests.unit.small_models import CONTEXT, assert_no_hooks
+from tests.unit.test_diffusers_pipelines import CONTROLNET, INPUT_IMAGE, PLAIN, SIZE, Kind, euler, make
+from todo.schedule import Moment
 from todo.webui.request import Wanted, requested
 
 ROOT = README.parent
@@ -68,3 +73,46 @@ def test_the_files_and_make_targets_that_it_names_exist() -> None:
         assert f"\n{target}:" in makefile
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (ROOT / link).exists(), link
+
+
+def example(name: str) -> str:
+    """The README's block of Python that stands behind a mark."""
+    marked = README.read_text(encoding="utf8").split(f"<!-- {name}: executed by the tests -->\n```python\n")[1]
+    return marked.split("```")[0]
+
+
+def small(kind: Kind) -> Any:
+    """A tiny pipeline without text encoder. It makes every image small and in few steps, whatever it is asked for."""
+    pipe = make(kind, euler)
+
+    class Small(type(pipe)):  # type: ignore[misc]
+        def __call__(self, prompt: str, **options: Any) -> Any:
+            size = SIZE if "image" not in options else {}
+            embedded = {name: torch.zeros(1, 5, CONTEXT) for name in ("prompt_embeds", "negative_prompt_embeds")}
+            steps = {"num_inference_steps": 4 if "strength" in options else 3}
+            return super().__call__(**{**options, **size, **embedded, **steps}, output_type="pt")
+
+    pipe.__class__ = Small
+    return pipe
+
+
+def test_the_python_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {
+        "pipe": small(PLAIN),
+        "with_controlnet": small(CONTROLNET),
+        "image_to_image": small(Kind("StableDiffusionImg2ImgPipeline", {})),
+        "hint": INPUT_IMAGE,
+    }
+    exec(example("pipeline").replace("todo.Settings()", 'todo.Settings(mode="manual")'), names)
+    head, line = capsys.readouterr().out.splitlines()
+    assert head in README.read_text(encoding="utf8")
+    assert line.split() == ["1", "24×16", "384", "96", "9", "9"]
+    assert_no_hooks(names["pipe"].unet)
+    exec(example("controlnet"), names)
+    for name in ("with_controlnet", "image_to_image"):
+        assert_no_hooks(names[name].unet)
+    names["pipe"].unet.compile = partial(names["pipe"].unet.compile, backend="eager")  # inductor takes minutes
+    exec(example("compile"), names)
+    assert all(row.downsampled for row in names["patch"].report())
+    exec(example("callback"), names)
+    assert names["patch"].moment == Moment(1.0, 3)
