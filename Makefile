@@ -2,6 +2,8 @@
 #             DEMO="--prompt 'a rocket'" adds options to the command
 # make bench  measures speed at all sizes against the alternatives; BENCH="--model sdxl" adds options to the command
 # make test   sets up the same, with the test tools, and runs every check
+# make matrix runs the tests of the method with the oldest torch that is supported and with the newest, on several
+#             Pythons; MATRIX="3.12-newest" chooses
 # make docs   writes every generated table, plot and page of the documents
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
@@ -12,7 +14,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo bench test docs lint types unit clean
+.PHONY: demo bench test docs lint types unit matrix clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m benchmarks demo $(DEMO)
@@ -35,8 +37,24 @@ types: $(VENV)/.test
 unit: $(VENV)/.test
 	$(RUN) -m pytest
 
+# Each word is a Python and a file of requirements. The interpreters must be there.
+MATRIX ?= 3.10-oldest 3.12-newest 3.13-newest
+
+matrix: $(MATRIX:%=.venv-%/.ready)
+	@for each in $(MATRIX); do \
+		.venv-$$each/bin/python -m pytest -q -p no:cacheprovider tests/unit > .venv-$$each/log 2>&1; \
+		.venv-$$each/bin/python -c "import platform, torch; \
+			print('Python', platform.python_version(), 'torch', torch.__version__, end=': ')"; tail -1 .venv-$$each/log; \
+	done
+
+.venv-%/.ready: requirements/oldest.txt requirements/newest.txt
+	python$(firstword $(subst -, ,$*)) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/$(lastword $(subst -, ,$*)).txt
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps stable-diffusion-sdkit==2.1.5
+	touch $@
+
 clean:
-	rm -rf $(VENV) artifacts
+	rm -rf $(VENV) .venv-* artifacts
 
 # The real ldm package comes without its dependencies, which pin versions of 2022; pip would complain about that
 # whenever something is installed after it.

@@ -151,10 +151,17 @@ class Notes:
         return f"{cell.how} [{number}](#note-{number})"
 
 
-def document(introduction: str, hosts: tuple[Host, ...], tables: tuple[Table, ...]) -> str:
-    """The whole document, in Markdown."""
+def document(
+    introduction: str, hosts: tuple[Host, ...], tables: tuple[Table, ...], recorded: tuple[Host, ...] = ()
+) -> str:
+    """The whole document, in Markdown.
+
+    Args:
+        hosts: the columns of every table that names none.
+        recorded: all hosts, for the list of runs; `hosts` if empty.
+    """
     notes = Notes()
-    lines = [introduction.strip(), "", "## Hosts", "", *_host_lines(hosts)]
+    lines = [introduction.strip(), "", "## Hosts", "", *_host_lines(recorded or hosts)]
     for table in tables:
         lines += ["", f"## {table.title}", ""]
         lines += [table.text.strip(), ""] if table.text else []
@@ -170,7 +177,7 @@ def _host_lines(hosts: tuple[Host, ...]) -> Iterator[str]:
     for host in hosts:
         for variant, record in records(host):
             outcomes = list(record["tests"].values())
-            versions = f"{record['python']}, {record['torch']}, {record['gradio']}"
+            versions = f"{record['python']}, {record['torch']}, {record.get('gradio', 'none')}"
             passed, skipped = outcomes.count("passed"), sum(outcome.startswith("skipped") for outcome in outcomes)
             yield f"| {host.title} | {host.commit} | {versions} | {variant} | {record['date']} | {passed} | {skipped} |"
 

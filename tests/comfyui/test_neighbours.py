@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.comfyui.client import HALF, Workflow, finished, node, todo, workflow
+from tests.comfyui.client import HALF, Run, Workflow, finished, node, todo, workflow
 
 NEIGHBOURS = {
     "FreeU V2": node("FreeU_V2", b1=1.3, b2=1.4, s1=0.9, s2=0.2),
@@ -107,6 +109,25 @@ def hooked(graph: Workflow) -> Workflow:
 
 def test_a_lora_of_one_conditioning(comfyui, sd1):
     equals_the_reference(comfyui, hooked(workflow(checkpoint=sd1)), hooked(workflow(HALF, checkpoint=sd1)))
+
+
+@pytest.mark.skipif(not os.environ.get("COMFYUI_COMPILE"), reason="compiling takes minutes: COMFYUI_COMPILE is not set")
+@pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
+def test_a_compiled_model(comfyui, sd1, todo_first):
+    """Whichever ran first, dense or ToDo. Compiled arithmetic differs by a rounding of the image."""
+    small = {"checkpoint": sd1, "size": 128, "steps": 2}
+    compiled = node("TorchCompileModel", backend="inductor")
+    acting = todo(mode="manual")
+    dense, thinned = comfyui.run(workflow(**small)), comfyui.run(workflow(acting, **small))
+
+    def distance(run: Run, to: Run) -> int:
+        return int(np.abs(run.image.astype(int) - to.image).max())
+
+    assert distance(comfyui.run(workflow(compiled, **small)), dense) <= 1
+    for _ in range(2):
+        both = comfyui.run(workflow(*([acting, compiled] if todo_first else [compiled, acting]), **small))
+        assert distance(both, thinned) <= 1 < distance(both, dense)
+    assert distance(comfyui.run(workflow(compiled, **small)), dense) <= 1
 
 
 def two_models(graph: Workflow, sdxl: str) -> Workflow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from docs.generate.compatibility import document
 from docs.generate.matrix.attention import ATTENTION
+from docs.generate.matrix.comfyui import COMFY, COMFYUI
 from docs.generate.matrix.extension import THE_EXTENSION
 from docs.generate.matrix.hosts import HOSTS
 from docs.generate.matrix.library import LIBRARY
@@ -14,7 +15,7 @@ INTRODUCTION = """
 # Compatibility
 
 What was tried on which host, and the result. `make docs` writes this page from the rows in `docs/generate/matrix` and
-the records in `tests/host/records`, which the tests against a running WebUI wrote. A test keeps it up to date.
+the records in `tests/host/records`, which the tests against a running WebUI or ComfyUI wrote. A test keeps it up to date.
 
 | a cell says | which means |
 |---|---|
@@ -26,9 +27,10 @@ the records in `tests/host/records`, which the tests against a running WebUI wro
 Everything ran on a CPU with small checkpoints of random weights. They take the same path through a host as large ones.
 """  # noqa: E501
 
-TABLES = (THE_EXTENSION, MODELS, ATTENTION, NEIGHBOURS, LIBRARY)
+TABLES = (THE_EXTENSION, MODELS, ATTENTION, NEIGHBOURS, COMFYUI, LIBRARY)
+EVERYWHERE = (*HOSTS, COMFY)
 
 
 def generate() -> str:
     """The text of docs/compatibility.md."""
-    return document(INTRODUCTION, HOSTS, TABLES)
+    return document(INTRODUCTION, HOSTS, TABLES, EVERYWHERE)
