@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import ControlNetModel
-from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from diffusers.pipelines.controlnet.pipeline_controlnet import MultiControlNetModel
 
 from tests.unit.plain_attention import OFFSETS, replace_attention
 from tests.unit.small_models import assert_no_hooks, inputs, ldm_unet, randomize_zero_weights
