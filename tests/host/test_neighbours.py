@@ -44,7 +44,12 @@ def options(webui: WebUI, **changed: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        webui.http.post("/sdapi/v1/options", json={name: before[name] for name in changed})
+        webui.http.post("/sdapi/v1/options", json={name: _whole(before[name]) for name in changed})
+
+
+def _whole(value: Any) -> Any:
+    """An option as the host needs it: its API gives whole numbers as floats, at which Neo's token merging fails."""
+    return int(value) if isinstance(value, float) and value == int(value) else value
 
 
 @contextmanager

@@ -66,6 +66,20 @@ class WebUI:
         return "infotext" in schemas["StableDiffusionProcessingTxt2Img"]["properties"]
 
     @cached_property
+    def upscales_latents(self) -> bool:
+        """Whether the host has latent upscalers. Forge Neo has none, and fails at their names."""
+        return bool(self.get("/sdapi/v1/latent-upscale-modes").json())
+
+    @cached_property
+    def is_neo(self) -> bool:
+        """Forge Neo, which has options of Forge and of Classic."""
+        return self.is_forge and "token_merging_stride" in self.get("/sdapi/v1/options").json()
+
+    @cached_property
+    def samplers(self) -> set[str]:
+        return {sampler["name"] for sampler in self.get("/sdapi/v1/samplers").json()}
+
+    @cached_property
     def scripts(self) -> set[str]:
         """The titles of all scripts in the API, always-on or selectable, in lower case."""
         answer = self.get("/sdapi/v1/scripts").json()
@@ -81,6 +95,8 @@ class WebUI:
         payload = {**SMALL, **payload}
         if self.is_forge and payload.get("enable_hr"):
             payload["hr_additional_modules"] = ["Use same choices"]  # Forge fails on hires fix without it
+        if payload.get("hr_upscaler") == "Latent" and not self.upscales_latents:
+            payload["hr_upscaler"] = "None"
         if todo is not None:
             payload["alwayson_scripts"] = {**payload.get("alwayson_scripts", {}), "todo": {"args": todo}}
         return self.http.post(f"/sdapi/v1/{route}", json=payload)

@@ -11,7 +11,7 @@ STRIDE = "token_merging_stride"
 
 
 def is_classic(webui: WebUI) -> bool:
-    return STRIDE in webui.get("/sdapi/v1/options").json()
+    return STRIDE in webui.get("/sdapi/v1/options").json() and not webui.is_forge
 
 
 CLASSIC = Host("Classic", is_classic)
@@ -20,6 +20,7 @@ NEIGHBOURS = [
     Neighbour(
         "token merging (two levels, stride 4)",
         "Classic",
+        request=CLASSIC.only({}),
         options={"token_merging_ratio": 0.5, "token_merging_downsample": 2, STRIDE: 4},
     ),
     Neighbour("RescaleCFG", "Classic", script=RESCALE, request=CLASSIC.script(RESCALE, 0.7)),

@@ -22,8 +22,13 @@ from importlib.util import find_spec
 import gradio
 import torch
 from fastapi import FastAPI
-from modules import processing, script_callbacks, scripts, sd_hijack, sd_models, shared
+from modules import processing, script_callbacks, scripts, sd_models, shared
 from todo_probing import Lines, Watch, in_memory, traces
+
+try:
+    from modules import sd_hijack
+except ImportError:  # Forge Neo has none
+    sd_hijack = None
 
 
 def unet():
