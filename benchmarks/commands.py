@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tiny.sampler import SAMPLERS
+from benchmarks.sampling import SAMPLERS
 from benchmarks.workers import WorkerError
 from todo import Settings
 from todo.cli import add_settings, given_settings, reader, run
@@ -174,9 +174,9 @@ def _overhead(options: argparse.Namespace) -> int:
 
 def _fidelity(options: argparse.Namespace) -> int:
     from benchmarks.fidelity import run as fidelity
+    from benchmarks.sampling import Sampling
     from benchmarks.tiny.model import read_size
     from benchmarks.tiny.photographs import PROMPTS
-    from benchmarks.tiny.sampler import Sampling
 
     task = fidelity.Task(
         sizes=list(dict.fromkeys(map(read_size, options.size))),
@@ -197,8 +197,8 @@ def _study(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     from benchmarks import demo
+    from benchmarks.sampling import Request, Sampling
     from benchmarks.tiny.model import TRAINED_GRID, read_size
-    from benchmarks.tiny.sampler import Request, Sampling
 
     sampling = Sampling(options.steps, options.sampler, options.guidance)
     request = Request(options.prompt, (options.seed,), read_size(options.size), sampling)

@@ -62,8 +62,7 @@ def size_tables() -> str:
     """The scores of every method at every size."""
     result = published()
     tables = (
-        f"### {report.label(size)}\n\n{result.effective_keys[size]:.0%} of the finest level's keys count.\n\n"
-        f"{markdown(*report.table(result, size))}"
+        f"### {report.label(size)}\n\n{report.counting_keys(result, size)}.\n\n{markdown(*report.table(result, size))}"
         for size in result.sizes
     )
     return f"{report.about(result)}\n\n" + "\n".join(tables)
