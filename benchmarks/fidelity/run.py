@@ -92,14 +92,14 @@ class Progress:
         return Result(environment, self.task.sampling, tuple(scores), effective_keys)
 
 
-def methods(names: Sequence[str] | None) -> list[str]:
-    """The names of the methods to compare, dense first. Without names, the published ones.
+def methods(names: Sequence[str] | None, default: Sequence[str] = PUBLISHED) -> list[str]:
+    """The names of the methods to compare, dense first.
 
     Raises:
         SettingsError: a name is unknown.
     """
     check_names(names or (), METHODS)
-    return list(dict.fromkeys([DENSE, *names])) if names else list(PUBLISHED)
+    return list(dict.fromkeys([DENSE, *names])) if names else list(default)
 
 
 def run(task: Task, processes: int, folder: Path, name: str) -> None:

@@ -97,10 +97,10 @@ def score(painter: Painter, request: Request, methods: Sequence[str], probe: boo
         with recorded(painter.unet, sampling, steps, calls):
             return _make(painter, request, METHODS[DENSE])
 
-    dense = _if_it_fits(make_dense)
+    dense = if_it_fits(make_dense)
     for name in methods:
         method = METHODS[name]
-        batch = dense if name == DENSE else _if_it_fits(partial(_make, painter, request, method))
+        batch = dense if name == DENSE else if_it_fits(partial(_make, painter, request, method))
         errors: list[tuple[float, ...]] = [()] * len(request.seeds)
         if batch and dense and calls:
             errors = _errors(painter, request, method, calls)
@@ -108,7 +108,7 @@ def score(painter: Painter, request: Request, methods: Sequence[str], probe: boo
         yield Scored(scores, batch.images if batch else [])
 
 
-def _if_it_fits(make: Callable[[], _Made]) -> _Made | None:
+def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
     """What `make` returns; None if the memory does not suffice."""
     try:
         return make()
