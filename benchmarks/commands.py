@@ -18,6 +18,7 @@ from benchmarks.options import (
     add_number,
     add_output,
     add_pipeline,
+    add_sampler,
     add_sampling,
     painter,
     read_prompts,
@@ -32,6 +33,9 @@ from todo import Settings
 from todo.cli import add_settings, given_settings, run
 from todo.families import FAMILIES
 from todo.settings import KNOBS, Knob
+
+_FAMILY = "sd1"
+"""The architecture that is measured unless another is named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,14 +54,32 @@ def _parser() -> argparse.ArgumentParser:
         subparser.set_defaults(command=action)
         return subparser
 
-    _add_speed(command("speed", _speed, "Times a UNet with random weights: dense, with ToDo, and with alternatives."))
+    _add_speed(
+        command(
+            "speed",
+            _speed,
+            "Times a UNet with random weights, or a checkpoint's images: dense, with ToDo, and with alternatives.",
+        )
+    )
     _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
     _add_overhead(command("overhead", _overhead, "Times the patch's own Python: a self-attention block dense, idle and "
                           "acting."))  # fmt: skip
-    _add_fidelity(command("fidelity", _fidelity, "Measures how close the tiny model's images stay to the dense ones."))
+    _add_fidelity(
+        command(
+            "fidelity",
+            _fidelity,
+            "Measures how close images stay to the dense ones, with the tiny model or a checkpoint.",
+        )
+    )
     _add_study(command("study", _study, "Measures where the moving phase helps: numbers of sampling steps, samplers, "
                        "factors, sharper attention, other patterns. Takes half an hour on one core."))  # fmt: skip
-    _add_demo(command("demo", _demo, "Makes one image with the tiny model, dense and with ToDo, from the same noise."))
+    _add_demo(
+        command(
+            "demo",
+            _demo,
+            "Makes one image with the tiny model or a checkpoint, dense and with ToDo, from the same noise.",
+        )
+    )
     return parser
 
 
@@ -70,7 +92,8 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
         "settings; without settings, ToDo with its defaults and with a grid of 32)")  # fmt: skip
     add_number(add, "rounds", 10_000, "timed rounds (default: 2 on the CPU, 10 on CUDA)")
     _add_batch(add)
-    add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls", default=0)
+    add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls (default with --pipeline: "
+               f"{ON_CHECKPOINTS.steps})")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA if available)")
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float32 on the CPU, float16 on CUDA)")
     add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is measured, which other "
@@ -80,6 +103,9 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add("--add", action="store_true", help="keep the other sizes in an existing file, if they were measured with the "
         "same model and versions on the same machine")  # fmt: skip
     add_output(add, "speed")
+    add = add_pipeline(parser)
+    add("--prompt", metavar="TEXT", help="(default: one of ten)")
+    add_sampler(add, ON_CHECKPOINTS.sampler, f"{ON_CHECKPOINTS.guidance:g}")
     add_settings(parser)
 
 
@@ -131,30 +157,60 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(add: Callable[..., Any]) -> None:
-    add("--model", choices=sorted(FAMILIES), default="sd1", help="architecture (default: %(default)s)")
+    add("--model", choices=sorted(FAMILIES), help=f"architecture (default: {_FAMILY})")
 
 
 def _add_batch(add: Callable[..., Any]) -> None:
-    add_number(add, "batch", 1024, "latents per call; 2 is one image with guidance (default: %(default)s)", default=1)
+    add_number(
+        add,
+        "batch",
+        1024,
+        "latents per call, two of which are one image with guidance; with --pipeline images (default: %(default)s)",
+        default=1,
+    )
 
 
 def _speed(options: argparse.Namespace) -> int:
+    if options.pipeline:
+        return _speed_of_checkpoint(options)
     from benchmarks.speed import cases
     from benchmarks.speed import run as speed
 
+    refuse_without_pipeline(options, ["config", "prompt", "sampler", "guidance"])
     task = cases.task(
-        model=options.model, device=options.device, dtype=options.dtype, sizes=options.size,
+        model=options.model or _FAMILY, device=options.device, dtype=options.dtype, sizes=options.size,
         compare=options.compare, settings=given_settings(options), rounds=options.rounds,
-        published=options.published, batch=options.batch, steps=options.steps, threads=options.threads,
+        published=options.published, batch=options.batch, steps=options.steps or 0, threads=options.threads,
         folder=options.output, name=options.name, add=options.add,
     )  # fmt: skip
     return 1 if speed.run(task).identical is False else 0
 
 
+def _speed_of_checkpoint(options: argparse.Namespace) -> int:
+    import torch
+
+    from benchmarks.pipeline.loading import name
+    from benchmarks.pipeline.prompts import PROMPTS
+    from benchmarks.speed import cases, whole
+
+    refuse(options, ["model", "published", "add"], "goes with random weights only, not with --pipeline")
+    methods = cases.chosen_methods(options.compare, given_settings(options))
+    sizes = list(dict.fromkeys(map(read_size, options.size or ["1024"])))
+    seeds, sampled = tuple(range(options.batch)), sampling(options, ON_CHECKPOINTS)
+    requests = [Request(options.prompt or PROMPTS[0], seeds, size, sampled) for size in sizes]
+    (path,) = output.files(options.output, options.name, "json")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    drawing = painter(options)
+    rounds = options.rounds or cases.QUICK_ROUNDS[drawing.device.type]
+    whole.run(drawing, name(options.pipeline), requests, methods, rounds, path)
+    return 0
+
+
 def _memory(options: argparse.Namespace) -> int:
     from benchmarks.speed import capacity
 
-    capacity.run(options.model, options.batch, options.gib, options.output, options.name)
+    capacity.run(options.model or _FAMILY, options.batch, options.gib, options.output, options.name)
     return 0
 
 

@@ -30,10 +30,16 @@ def add_sampling(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     tiny, checkpoint = Sampling(), ON_CHECKPOINTS
     add = parser.add_argument_group("sampling").add_argument
     add_number(add, "steps", 1000, f"(default: {tiny.steps}; with --pipeline {checkpoint.steps})")
-    add("--sampler", choices=SAMPLERS, help=f"(default: {tiny.sampler}; with --pipeline {checkpoint.sampler})")
-    add_knob(add, Knob("guidance", float, None, "Guidance", "CFG scale; 1 is none", minimum=0, maximum=100),
-             f"{tiny.guidance:g}; with --pipeline {checkpoint.guidance:g}")  # fmt: skip
+    add_sampler(add, f"{tiny.sampler}; with --pipeline {checkpoint.sampler}",
+                f"{tiny.guidance:g}; with --pipeline {checkpoint.guidance:g}")  # fmt: skip
     return add
+
+
+def add_sampler(add: Callable[..., Any], sampler: str, guidance: str) -> None:
+    """Adds the options of sampler and guidance, whose help gives these defaults."""
+    add("--sampler", choices=SAMPLERS, help=f"(default: {sampler})")
+    knob = Knob("guidance", float, None, "Guidance", "CFG scale; 1 is none", minimum=0, maximum=100)
+    add_knob(add, knob, guidance)
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> Callable[..., Any]:
@@ -84,13 +90,13 @@ def refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> No
             raise SettingsError(name, f"{name}: {reason}")
 
 
-def refuse_without_pipeline(options: argparse.Namespace) -> None:
+def refuse_without_pipeline(options: argparse.Namespace, names: Sequence[str] = _NEEDING_PIPELINE) -> None:
     """Refuses the options of a checkpoint where none is given.
 
     Raises:
         SettingsError: one of them was given.
     """
-    refuse(options, _NEEDING_PIPELINE, "goes with a checkpoint only; name one with --pipeline")
+    refuse(options, names, "goes with a checkpoint only; name one with --pipeline")
 
 
 def read_size(text: str, step: int = _PIPELINE_STEP, largest: int = _PIPELINE_LARGEST) -> tuple[int, int]:
