@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import output
 from benchmarks.options import (
     ON_CHECKPOINTS,
     add_device,
@@ -20,10 +19,6 @@ from benchmarks.options import (
     add_pipeline,
     add_sampler,
     add_sampling,
-    painter,
-    read_prompts,
-    read_size,
-    refuse,
     refuse_without_pipeline,
     sampling,
 )
@@ -32,7 +27,7 @@ from benchmarks.workers import WorkerError
 from todo import Settings
 from todo.cli import add_settings, given_settings, run
 from todo.families import FAMILIES
-from todo.settings import KNOBS, Knob
+from todo.settings import Knob
 
 _FAMILY = "sd1"
 """The architecture that is measured unless another is named."""
@@ -172,7 +167,9 @@ def _add_batch(add: Callable[..., Any]) -> None:
 
 def _speed(options: argparse.Namespace) -> int:
     if options.pipeline:
-        return _speed_of_checkpoint(options)
+        from benchmarks.pipeline import commands
+
+        return commands.speed(options)
     from benchmarks.speed import cases
     from benchmarks.speed import run as speed
 
@@ -184,27 +181,6 @@ def _speed(options: argparse.Namespace) -> int:
         folder=options.output, name=options.name, add=options.add,
     )  # fmt: skip
     return 1 if speed.run(task).identical is False else 0
-
-
-def _speed_of_checkpoint(options: argparse.Namespace) -> int:
-    import torch
-
-    from benchmarks.pipeline.loading import name
-    from benchmarks.pipeline.prompts import PROMPTS
-    from benchmarks.speed import cases, whole
-
-    refuse(options, ["model", "published", "add"], "goes with random weights only, not with --pipeline")
-    methods = cases.chosen_methods(options.compare, given_settings(options))
-    sizes = list(dict.fromkeys(map(read_size, options.size or ["1024"])))
-    seeds, sampled = tuple(range(options.batch)), sampling(options, ON_CHECKPOINTS)
-    requests = [Request(options.prompt or PROMPTS[0], seeds, size, sampled) for size in sizes]
-    (path,) = output.files(options.output, options.name, "json")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    drawing = painter(options)
-    rounds = options.rounds or cases.QUICK_ROUNDS[drawing.device.type]
-    whole.run(drawing, name(options.pipeline), requests, methods, rounds, path)
-    return 0
 
 
 def _memory(options: argparse.Namespace) -> int:
@@ -223,7 +199,9 @@ def _overhead(options: argparse.Namespace) -> int:
 
 def _fidelity(options: argparse.Namespace) -> int:
     if options.pipeline:
-        return _fidelity_on_checkpoint(options)
+        from benchmarks.pipeline import commands
+
+        return commands.fidelity(options)
     from benchmarks.fidelity import run as fidelity
     from benchmarks.tiny.model import TRAINED_SIDE, check_prompt, read_size
     from benchmarks.tiny.photographs import PROMPTS
@@ -241,33 +219,6 @@ def _fidelity(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fidelity_on_checkpoint(options: argparse.Namespace) -> int:
-    from benchmarks.fidelity import checkpoint, paper
-    from benchmarks.fidelity.methods import ON_CHECKPOINTS as METHODS
-    from benchmarks.fidelity.report import as_text
-    from benchmarks.fidelity.run import Task, methods
-    from benchmarks.pipeline.loading import name
-    from benchmarks.pipeline.prompts import PROMPTS
-
-    refuse(options, ["workers"], "a checkpoint is measured in one process")
-    if options.prompts:
-        refuse(options, ["prompt"], "cannot be combined with a file of prompts")
-    if options.paper:
-        refuse(options, ["size", "steps", "sampler", "guidance", "compare"], "is fixed by --paper")
-    prompts = read_prompts(options.prompts) if options.prompts else list(dict.fromkeys(options.prompt or PROMPTS))
-    task = Task(
-        sizes=[paper.SIZE] if options.paper else list(dict.fromkeys(map(read_size, options.size or ["1024"]))),
-        prompts=prompts, seeds=options.seeds or 1, batch=1,
-        methods=list(paper.METHODS) if options.paper else methods(options.compare, METHODS),
-        sampling=sampling(options, paper.SAMPLING if options.paper else ON_CHECKPOINTS),
-    )  # fmt: skip
-    output.files(options.output, options.name, "json", "png")
-    result = checkpoint.run(painter(options), name(options.pipeline), task, options.output, options.name)
-    if options.paper:
-        print(f"\nThe paper's Table 1\n\n{as_text(paper.table(result))}")
-    return 0
-
-
 def _study(options: argparse.Namespace) -> int:
     from benchmarks.fidelity import study
 
@@ -277,7 +228,9 @@ def _study(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     if options.pipeline:
-        return _demo_on_checkpoint(options)
+        from benchmarks.pipeline import commands
+
+        return commands.demo(options)
     from benchmarks import demo
     from benchmarks.tiny.model import TRAINED_GRID, read_size
 
@@ -285,16 +238,4 @@ def _demo(options: argparse.Namespace) -> int:
     size = read_size(options.size or "256")
     request = Request(options.prompt, (options.seed,), size, sampling(options, Sampling()))
     demo.run(request, given_settings(options) or Settings(grid=TRAINED_GRID), options.output, options.name)
-    return 0
-
-
-def _demo_on_checkpoint(options: argparse.Namespace) -> int:
-    from benchmarks.pipeline import sheet
-    from benchmarks.pipeline.loading import name
-
-    refuse(options, list(KNOBS), "the sheet of a checkpoint has fixed settings: the paper's, the defaults, 32 per side")
-    size = read_size(options.size or "1024")
-    request = Request(options.prompt, (options.seed,), size, sampling(options, ON_CHECKPOINTS))
-    (path,) = output.files(options.output, options.name, "png")
-    sheet.run(painter(options), name(options.pipeline), request, path)
     return 0

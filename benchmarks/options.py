@@ -19,9 +19,6 @@ ON_CHECKPOINTS = Sampling(25, "dpm++ 2m", 5.0)
 _PIPELINE_STEP, _PIPELINE_LARGEST = 64, 8192
 """Sides of a pipeline's images in pixels: all levels of all families divide them."""
 
-_DTYPES = {"cpu": "float32", "cuda": "float16"}
-"""The hosts' defaults."""
-
 _NEEDING_PIPELINE = ("config", "prompts", "device", "dtype", "paper")
 
 
@@ -131,20 +128,3 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise SettingsError("prompts", f"prompts: {str(path)!r} has no prompt; it must have one a line")
     return prompts
-
-
-def painter(options: argparse.Namespace) -> Any:
-    """The checkpoint that the options name, ready to make images.
-
-    Raises:
-        SettingsError: it cannot be loaded, or the device is not there.
-    """
-    import torch
-
-    from benchmarks.environment import usable_device
-    from benchmarks.pipeline import loading
-    from benchmarks.pipeline.painter import PipelinePainter
-
-    device = usable_device(options.device or "auto")
-    dtype = getattr(torch, options.dtype or _DTYPES[device])
-    return PipelinePainter(loading.load(options.pipeline, options.config, torch.device(device), dtype))
