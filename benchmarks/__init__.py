@@ -2,6 +2,7 @@
 
 speed        how long a UNet call takes, where the time goes, and how much memory it needs
 fidelity     how close images stay to the dense ones
+pipeline     checkpoints of Stable Diffusion, which speed and fidelity are measured with, too
 tiny         the embedded model, which fidelity is measured with: a small latent diffusion model, training and weights
 results      the results of the published runs
 demo         one image, dense and with ToDo, side by side

@@ -17,8 +17,9 @@ from torch import Tensor
 from benchmarks import output, similarity, style
 from benchmarks.environment import describe, now
 from benchmarks.method import settings_label
+from benchmarks.sampling import Request
 from benchmarks.tiny.model import TinyModel, check_prompt, load
-from benchmarks.tiny.sampler import Request, decode, sample
+from benchmarks.tiny.sampler import decode, sample
 from todo import BlockReport, Patch, Settings, patched
 from todo.timing import rotated
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from todo import SettingsError
 
-_PACKAGES = ("torch", "stable-diffusion-sdkit", "diffusers", "tomesd", "einops")
+_PACKAGES = ("torch", "stable-diffusion-sdkit", "diffusers", "transformers", "tomesd", "einops")
 _PROCESSORS = Path("/proc/cpuinfo")
 
 

@@ -14,23 +14,31 @@ from torch.utils.hooks import RemovableHandle
 
 from benchmarks import peers
 from benchmarks.hooks import attached
-from benchmarks.tiny.model import TinyModel
-from benchmarks.tiny.sampler import Request, sample
+from benchmarks.sampling import Painter, Request
 
 _STRIDE = 7
 """Only every seventh query is measured. 7 divides none of the measured sides, so all columns are covered."""
 
+_QUERIES = 1024
+"""About as many queries are measured where every seventh would be more: all weights of those would fill the memory."""
 
-def effective_share(model: TinyModel, request: Request) -> list[float]:
+
+def effective_share(painter: Painter, request: Request) -> list[float]:
     """The effective share of the finest level's keys, for each image of the request; 1 if all weights are equal.
 
-    It is e^entropy of a query's weights over the number of keys, averaged over heads, blocks, calls and every seventh
-    query.
+    It is e^entropy of a query's weights over the number of keys, averaged over heads, blocks, calls and a part of the
+    queries. With guidance, calls with the prompt and without it count alike.
     """
     shares: list[Tensor] = []
-    with attached(hook for block in peers.finest(model.unet) for hook in _hooks(block.attention, shares)):
-        sample(model, request)
-    return torch.stack(shares).mean(0).tolist()
+    with attached(hook for block in peers.finest(painter.unet) for hook in _hooks(block.attention, shares)):
+        painter.sample(request)
+    by_call = torch.stack(shares).unflatten(1, (-1, len(request.seeds)))
+    return by_call.mean((0, 1)).tolist()
+
+
+def stride(tokens: int) -> int:
+    """Every how many-th query is measured. The number is odd, so that it covers all columns of most grids."""
+    return max(_STRIDE, tokens // _QUERIES | 1)
 
 
 def _hooks(attention: Any, shares: list[Tensor]) -> Iterator[RemovableHandle]:
@@ -45,10 +53,18 @@ def _hooks(attention: Any, shares: list[Tensor]) -> Iterator[RemovableHandle]:
 
     def append_share(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         keys = heads(output)
-        scores = (queries.pop()[:, :, ::_STRIDE] @ keys.transpose(2, 3)) * keys.shape[3] ** -0.5
-        logarithms = scores.log_softmax(3)
-        entropy = -(logarithms.exp() * logarithms).sum(3)
-        shares.append((entropy.exp() / keys.shape[2]).mean((1, 2)))
+        measured = queries.pop()
+        measured = measured[:, :, :: stride(measured.shape[2])]
+        by_head = [_share(measured[:, head], keys[:, head]) for head in range(attention.heads)]
+        shares.append(torch.stack(by_head).mean(0))
 
     yield attention.to_q.register_forward_hook(store_queries)
     yield attention.to_k.register_forward_hook(append_share)
+
+
+def _share(queries: Tensor, keys: Tensor) -> Tensor:
+    """The share of one head, (batch,). Heads are taken one by one, since the weights of a large image are large."""
+    scores = (queries @ keys.transpose(1, 2)).float() * keys.shape[2] ** -0.5
+    logarithms = scores.log_softmax(2)
+    entropy = -(logarithms.exp() * logarithms).sum(2)
+    return (entropy.exp() / keys.shape[1]).mean(1)

@@ -4,6 +4,7 @@ compared."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from torch import nn
 from benchmarks import peers
 from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_by_block, patched_with_offsets, patched_with_order
 from benchmarks.method import DENSE, ApplyToDo, LatentSize, Method, dense_attention, with_todo
+from benchmarks.speed.methods import paper_settings
 from todo import Settings, patched
 from todo.downsample import phase_order
 
@@ -21,6 +23,8 @@ TODO, FINEST_ONLY, PAPER = "ToDo", "ToDo, finest level", "the paper (finest leve
 UNTIL = "ToDo until 80 % of the steps"
 TOKEN_MERGING, TILES = "ToMe (tomesd)", "tiles (HyperTile)"
 ONE_KEY = "one key"
+DEFAULTS, SIDE_32 = "ToDo, defaults", "ToDo, 32 per side"
+AUTHORS = "the paper, its factor for the size"
 
 
 def named(curve: str, factor: float) -> str:
@@ -54,6 +58,11 @@ def _todo(curve: str, factor: float, apply: ApplyToDo = patched, **settings: Any
     """ToDo in manual mode at a factor, with further settings."""
     manual = Settings(mode="manual", factor=factor, **settings)
     return _reduction(curve, factor, with_todo(lambda latent: manual, apply))
+
+
+def _by_size(name: str, settings: Callable[[LatentSize], Settings]) -> Reduction:
+    """ToDo with settings whose factors depend on the size of the latent."""
+    return _reduction(name, 0, with_todo(settings))
 
 
 def _all_levels(curve: str, factor: float, **settings: Any) -> Reduction:
@@ -108,12 +117,23 @@ _STUDIED = (
     _todo(f"{FINEST_ONLY}, from 20 % of the steps", 4, start=0.2),
     *(_todo(FINEST_ONLY, factor) for factor in (1.5, 3, 8)),
     *(_todo(PAPER, factor, phase="fixed") for factor in (1.5, 3, 8)),
+    _all_levels(TODO, 3),
+    _reduction(TOKEN_MERGING, 3, partial(_merged, 3)),
+)
+
+_BY_SIZE = (
+    _by_size(DEFAULTS, lambda latent: Settings()),
+    _by_size(SIDE_32, lambda latent: Settings(grid=32)),
+    _by_size(AUTHORS, paper_settings),
 )
 
 PUBLISHED = tuple(method.name for method in _METHODS)
 """Names of the methods that are compared by default, dense first."""
 
-METHODS = {method.name: method for method in (*_METHODS, *_STUDIED)}
+ON_CHECKPOINTS = (DENSE, DEFAULTS, SIDE_32, *PUBLISHED[1:])
+"""Names of the methods that are compared on a checkpoint by default, dense first."""
+
+METHODS = {method.name: method for method in (*_METHODS, *_STUDIED, *_BY_SIZE)}
 """All methods by name."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle, groupby
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import style
 from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, TILES, TODO, TOKEN_MERGING
-from benchmarks.fidelity.report import about, label
+from benchmarks.fidelity.report import about, counting_keys, label
 from benchmarks.fidelity.results import Result, Size
 from benchmarks.method import DENSE
 
@@ -46,11 +47,11 @@ def draw(result: Result) -> Figure:
 
 
 def _draw_panel(axes: Axes, result: Result, size: Size) -> None:
-    names = [name for name in result.methods if name != DENSE]
+    names = [name for name in result.methods if name != DENSE and not isnan(result.speedup(name, size))]
     other_colours = cycle(_OTHER_COLOURS)
     for curve, group in groupby(names, lambda name: METHODS[name].curve):
         _draw_curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(other_colours))
-    axes.set_title(f"{label(size)}, {result.effective_keys[size]:.0%} of the keys count")
+    axes.set_title(f"{label(size)}, {counting_keys(result, size)}")
     axes.set_xlabel("speed-up of the whole loop")
     axes.grid(color="#e9ecef")
     axes.set_axisbelow(True)

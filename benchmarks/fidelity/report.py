@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import nan
+from math import isnan, nan
 
 from benchmarks import output
+from benchmarks.environment import Environment
 from benchmarks.fidelity.methods import METHODS, PAPER, counterpart
 from benchmarks.fidelity.results import Result, Size
 from benchmarks.fidelity.scores import PROBED, Score
@@ -14,7 +15,10 @@ from benchmarks.method import DENSE
 Table = tuple[Sequence[str], list[list[str]]]
 """The head and the rows of cells."""
 
+OUT_OF_MEMORY = "does not fit in memory"
+
 _HEAD = ("", "speed-up", "PSNR, dB", "SSIM", "fine detail", "MSE / paper's, same f")
+_HIGH_PASS = "HPF"
 
 
 def text(result: Result) -> str:
@@ -25,7 +29,7 @@ def text(result: Result) -> str:
 def _sections(result: Result) -> Iterator[str]:
     yield about(result)
     for size in result.sizes:
-        yield f"\n{label(size)}: {result.effective_keys[size]:.0%} of the finest level's keys count\n"
+        yield f"\n{label(size)}: {counting_keys(result, size)}\n"
         yield as_text(table(result, size))
     if any(score.errors for score in result.scores):
         yield f"\nRelative error of single calls, all sizes, first seeds\n\n{as_text(error_table(result))}"
@@ -40,11 +44,20 @@ def as_text(table: Table) -> str:
 def about(result: Result) -> str:
     """How many images were made, how, and on what machine."""
     environment = result.environment
-    return (
-        f"{_counted(len(result.prompts), 'prompt')} × {_counted(result.seeds, 'seed')} at each size · {result.sampling}"
-        f" · torch {environment.versions['torch']} · {environment.machine}, {environment.clock} of 1 thread"
-        f" · {environment.date}"
-    )
+    images = f"{_counted(len(result.prompts), 'prompt')} × {_counted(result.seeds, 'seed')} at each size"
+    parts = (result.model, images, str(result.sampling), machine(environment), environment.date)
+    return " · ".join(filter(None, parts))
+
+
+def machine(environment: Environment) -> str:
+    """The versions and the machine that a run was measured with."""
+    versions = environment.versions
+    if environment.device != "cpu":
+        return (
+            f"torch {versions['torch']}, diffusers {versions['diffusers']} · {environment.machine}, {environment.dtype}"
+        )
+    threads = _counted(environment.threads, "thread")
+    return f"torch {versions['torch']} · {environment.machine}, {environment.clock} of {threads}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -57,20 +70,43 @@ def label(size: Size) -> str:
     return f"{width}×{height}"
 
 
+def counting_keys(result: Result, size: Size) -> str:
+    """How many keys count in dense attention, in words."""
+    share = result.effective_keys[size]
+    return "keys that count: not measured" if isnan(share) else f"{share:.0%} of the finest level's keys count"
+
+
 def table(result: Result, size: Size) -> Table:
-    """The scores of each method at one size: means with 95 % confidence intervals."""
-    return _HEAD, [_row(result, name, size) for name in result.methods if name != DENSE]
+    """The scores of each method at one size: means with 95 % confidence intervals. HPF, which also dense images have,
+    is given where it was measured."""
+    if all(isnan(score.high_pass) for score in result.scores):
+        return _HEAD, [_row(result, name, size) for name in result.methods if name != DENSE]
+    rows = [[*_row(result, name, size), _high_pass(result, name, size)] for name in result.methods]
+    return (*_HEAD, _HIGH_PASS), rows
 
 
 def _row(result: Result, name: str, size: Size) -> list[str]:
+    if name == DENSE and result.fits(name, size):
+        return [name, *[""] * (len(_HEAD) - 1)]
     return [
         name,
-        f"×{result.speedup(name, size):.2f}",
+        speedup(result, name, size),
         f"{result.mean(lambda score: score.psnr, name, size):.1f}",
         f"{result.mean(lambda score: score.ssim, name, size):.3f}",
         f"{result.mean(lambda score: score.detail, name, size):.3f}",
         ratio(result, name, size),
     ]
+
+
+def speedup(result: Result, name: str, size: Size) -> str:
+    """A method's speed-up, or what did not fit in memory."""
+    if not result.fits(name, size):
+        return OUT_OF_MEMORY
+    return f"×{result.speedup(name, size):.2f}" if result.fits(DENSE, size) else f"dense {OUT_OF_MEMORY}"
+
+
+def _high_pass(result: Result, name: str, size: Size) -> str:
+    return f"{result.mean(lambda score: score.high_pass, name, size):.2f}"
 
 
 def ratio(result: Result, name: str, size: Size | None = None) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from benchmarks import output
 from benchmarks.environment import Environment
 from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
-from benchmarks.tiny.sampler import Sampling
+from benchmarks.sampling import Sampling
 
 Size = tuple[int, int]
 """Height and width of an image in pixels."""
 
 _RESAMPLES = 2000
-_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds")
+_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds", "high_pass")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Interval:
     high: float
 
     def __format__(self, spec: str) -> str:
-        """Formats each of the three numbers by `spec`."""
+        """Formats each of the three numbers by `spec`; an unknown figure is ''."""
+        if np.isnan(self.value):
+            return ""
         return f"{self.value:{spec}} ({self.low:{spec}}–{self.high:{spec}})"
 
 
@@ -43,13 +46,15 @@ class Result:
 
     Attributes:
         effective_keys: by size, the effective share of keys in dense attention, as `attention.effective_share` defines
-            it.
+            it; NaN if it could not be measured.
+        model: the checkpoint's name; '' for the embedded model.
     """
 
     environment: Environment
     sampling: Sampling
     scores: tuple[Score, ...]
     effective_keys: dict[Size, float]
+    model: str = ""
 
     @property
     def sizes(self) -> list[Size]:
@@ -79,14 +84,21 @@ class Result:
         return _bootstrap([[value for value in figures if not np.isnan(value)]], np.mean)
 
     def ratio(self, method: str, other: str, size: Size | None = None) -> Interval:
-        """The mean squared error of a method over another's, resampled in pairs."""
-        errors = [[score.mse for score in self.of(name, size)] for name in (method, other)]
-        return _bootstrap(errors, _ratio_of_means)
+        """The mean squared error of a method over another's, resampled in pairs. Images without either are left out."""
+        pairs = zip(self.of(method, size), self.of(other, size), strict=True)
+        errors = [pair for one, two in pairs if not np.isnan(pair := (one.mse, two.mse)).any()]
+        return _bootstrap(list(zip(*errors, strict=True)) or [[], []], _ratio_of_means)
 
     def speedup(self, method: str, size: Size) -> float:
-        """Dense time over a method's: the median over images. The images of a batch share its time equally."""
+        """Dense time over a method's: the median over images; NaN if there is no image with both. The images of a batch
+        share its time equally."""
         pairs = zip(self.of(DENSE, size), self.of(method, size), strict=True)
-        return float(np.median([dense.seconds / score.seconds for dense, score in pairs]))
+        ratios = [ratio for dense, score in pairs if not np.isnan(ratio := dense.seconds / score.seconds)]
+        return float(np.median(ratios)) if ratios else nan
+
+    def fits(self, method: str, size: Size) -> bool:
+        """Whether all of a method's images fitted in memory."""
+        return not any(np.isnan(score.seconds) for score in self.of(method, size))
 
 
 def _ratio_of_means(numerators: Any, denominators: Any, axis: int = -1) -> Any:
@@ -97,6 +109,8 @@ def _bootstrap(values: Sequence[Sequence[float]], statistic: Callable[..., Any])
     from scipy.stats import bootstrap
 
     columns = tuple(np.asarray(column, dtype=float) for column in values)
+    if not len(columns[0]):
+        return Interval(nan, nan, nan)
     value = float(statistic(*columns))
     if len(columns[0]) < 2 or not np.isfinite(value):
         return Interval(value, value, value)
@@ -121,11 +135,12 @@ def read(path: Path) -> list[Result]:
 def _to_json(result: Result) -> dict[str, Any]:
     return {
         "environment": asdict(result.environment),
+        "model": result.model,
         "sampling": asdict(result.sampling),
         "sizes": [
             {
                 "size": list(size),
-                "effective_keys": result.effective_keys[size],
+                "effective_keys": _known(result.effective_keys[size]),
                 "images": [[score.prompt, score.seed] for score in result.of(DENSE, size)],
                 "methods": {method: _columns(result.of(method, size)) for method in result.methods},
             }
@@ -136,8 +151,9 @@ def _to_json(result: Result) -> dict[str, Any]:
 
 def _from_json(values: dict[str, Any]) -> Result:
     scores = [score for size in values["sizes"] for score in _scores(size)]
-    effective_keys = {_size(size): size["effective_keys"] for size in values["sizes"]}
-    return Result(Environment(**values["environment"]), Sampling(**values["sampling"]), tuple(scores), effective_keys)
+    effective_keys = {_size(size): _figure(size["effective_keys"]) for size in values["sizes"]}
+    environment, sampling = Environment(**values["environment"]), Sampling(**values["sampling"])
+    return Result(environment, sampling, tuple(scores), effective_keys, values.get("model", ""))
 
 
 def _columns(scores: Sequence[Score]) -> dict[str, list[float | None]]:
@@ -153,7 +169,7 @@ def _scores(size: dict[str, Any]) -> list[Score]:
     for method, columns in size["methods"].items():
         error_columns = [columns[name] for name in columns if name.startswith("error ")]
         for index, (prompt, seed) in enumerate(size["images"]):
-            figures = {name: columns[name][index] for name in _COLUMNS}
+            figures = {name: _figure(columns[name][index]) for name in _COLUMNS if name in columns}
             errors = tuple(column[index] for column in error_columns)
             scores.append(Score(method, prompt, seed, _size(size), errors=() if None in errors else errors, **figures))
     return scores
@@ -165,7 +181,16 @@ def _size(values: dict[str, Any]) -> Size:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    """Four significant digits; None for NaN, which JSON lacks, and for None."""
+    return None if value is None or np.isnan(value) else float(f"{value:.4g}")
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _figure(value: float | None) -> float:
+    return nan if value is None else value
 
 
 def _compact(text: str) -> str:

@@ -20,11 +20,12 @@ from benchmarks.fidelity.results import Result, Size, write
 from benchmarks.fidelity.scores import Score, score
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, check_names
-from benchmarks.tiny.model import TinyModel, check_prompt, load
-from benchmarks.tiny.sampler import Request, Sampling
+from benchmarks.sampling import Request, Sampling
+from benchmarks.tiny.model import load
+from benchmarks.tiny.sampler import TinyPainter
 
 _BATCH = 4
-"""Images made together."""
+"""Images that the embedded model makes together."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class Task:
         sizes: (height, width) in pixels.
         seeds: images of each prompt at each size.
         probe: whether single calls are compared, too, in the images of the first batch of seeds.
-
-    Raises:
-        SettingsError: the tiny model does not know a word of a prompt.
+        batch: images made together.
     """
 
     sizes: Sequence[Size]
@@ -46,15 +45,12 @@ class Task:
     methods: Sequence[str]
     sampling: Sampling
     probe: bool = True
-
-    def __post_init__(self) -> None:
-        for prompt in self.prompts:
-            check_prompt(prompt)
+    batch: int = _BATCH
 
     def requests(self) -> Iterator[Request]:
         """The images in batches. Seeds change last, so that an interrupted run has complete seeds."""
-        for first in range(0, self.seeds, _BATCH):
-            seeds = tuple(range(first, min(first + _BATCH, self.seeds)))
+        for first in range(0, self.seeds, self.batch):
+            seeds = tuple(range(first, min(first + self.batch, self.seeds)))
             for prompt, size in itertools.product(self.prompts, sorted(self.sizes, reverse=True)):
                 yield Request(prompt, seeds, size, self.sampling)
 
@@ -96,14 +92,14 @@ class Progress:
         return Result(environment, self.task.sampling, tuple(scores), effective_keys)
 
 
-def methods(names: Sequence[str] | None) -> list[str]:
-    """The names of the methods to compare, dense first. Without names, the published ones.
+def methods(names: Sequence[str] | None, default: Sequence[str] = PUBLISHED) -> list[str]:
+    """The names of the methods to compare, dense first.
 
     Raises:
         SettingsError: a name is unknown.
     """
     check_names(names or (), METHODS)
-    return list(dict.fromkeys([DENSE, *names])) if names else list(PUBLISHED)
+    return list(dict.fromkeys([DENSE, *names])) if names else list(default)
 
 
 def run(task: Task, processes: int, folder: Path, name: str) -> None:
@@ -125,7 +121,7 @@ def perform(tasks: Sequence[Task], processes: int, path: Path) -> list[Result]:
     from tqdm import tqdm
 
     _prepare()
-    environment = describe(_model.unet)  # the workers' environment is the same
+    environment = describe(_painter.unet)  # the workers' environment is the same
     progress = [Progress(task) for task in tasks]
     jobs, receivers = zip(*itertools.chain.from_iterable(part.jobs() for part in progress), strict=True)
     written = 0
@@ -154,19 +150,19 @@ def complete(task: Task, scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if counts[score.seed] == per_seed]
 
 
-_model: TinyModel
+_painter: TinyPainter
 
 
 def _prepare() -> None:
     """Sets up a process: one thread, and the model."""
-    global _model
+    global _painter
     torch.set_num_threads(1)
-    _model = load()
+    _painter = TinyPainter(load())
 
 
 def _score(request: Request, names: Sequence[str], probe: bool) -> list[Score]:
-    return score(_model, request, names, probe)
+    return [each for scored in score(_painter, request, names, probe) for each in scored.scores]
 
 
 def _share(request: Request) -> list[float]:
-    return effective_share(_model, request)
+    return effective_share(_painter, request)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from math import nan
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from benchmarks import similarity
 from benchmarks.environment import now
+from benchmarks.fidelity.calls import Call, recorded, relative_error
 from benchmarks.fidelity.methods import METHODS
 from benchmarks.method import DENSE, Method
-from benchmarks.tiny.model import TinyModel, latent_shape
-from benchmarks.tiny.sampler import Call, Request, Sampling, decode, predict, sample
+from benchmarks.sampling import Painter, Request
+from todo.timing import is_out_of_memory, wait
 
 PROBED = (0.1, 0.4, 0.8)
 """The sampling progress at which single calls along the dense trajectory are compared."""
@@ -22,10 +25,13 @@ PROBED = (0.1, 0.4, 0.8)
 _MERGING_SEED = 0
 """Token merging draws from torch's default generator, so a seed makes it repeatable."""
 
+_Made = TypeVar("_Made")
+
 
 @dataclass(frozen=True)
 class Score:
-    """One image made with a method, compared with the dense one.
+    """One image made with a method, compared with the dense one. What is not known is NaN: the comparison where the
+    dense image or the method's did not fit in memory, the seconds where the method's did not.
 
     Attributes:
         size: (height, width) in pixels.
@@ -36,6 +42,7 @@ class Score:
         errors: of single calls along the dense trajectory, at `PROBED`: norm of the difference over the dense norm.
             Empty if single calls were not compared.
         seconds: of the whole sampling loop, over the number of images in its batch.
+        high_pass: of the image itself, as `similarity.high_pass` defines it.
     """
 
     method: str
@@ -48,6 +55,20 @@ class Score:
     detail: float
     errors: tuple[float, ...]
     seconds: float
+    high_pass: float = nan
+
+    @property
+    def image_mse(self) -> float:
+        """Mean squared error of the image, whose values are in [0, 1]."""
+        return 10.0 ** (-self.psnr / 10)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A method's images for a request, in the order of its seeds. There are none if they did not fit in memory."""
+
+    scores: list[Score]
+    images: list[Any]
 
 
 @dataclass(frozen=True)
@@ -57,64 +78,96 @@ class _Batch:
     seconds: float
 
 
-def score(model: TinyModel, request: Request, methods: Sequence[str], probe: bool = True) -> list[Score]:
-    """The score of each method for each image of the request. Dense images are always made, to compare with.
+def score(painter: Painter, request: Request, methods: Sequence[str], probe: bool = True) -> Iterator[Scored]:
+    """Scores each method for each image of the request. Dense images are always made, to compare with.
 
     Args:
         methods: names.
         probe: whether single calls are compared, too.
+
+    Yields:
+        Each method's scores and images, in the methods' order.
     """
     sampling = request.sampling
+    steps = {int(progress * sampling.steps) for progress in PROBED} if probe else set()
     calls: dict[int, Call] = {}
 
-    def record(call: Call) -> None:
-        calls.setdefault(sampling.step(call.number), call)
+    def make_dense() -> _Batch:
+        painter.sample(replace(request, sampling=replace(sampling, steps=1)))  # warms up
+        with recorded(painter.unet, sampling, steps, calls):
+            return _make(painter, request, METHODS[DENSE])
 
-    sample(model, replace(request, sampling=Sampling(steps=1)))  # warms up
-    dense = _make(model, request, METHODS[DENSE], record if probe else None)
-    probed = [calls[int(progress * sampling.steps)] for progress in PROBED] if probe else []
-    scores = []
+    dense = if_it_fits(make_dense)
     for name in methods:
         method = METHODS[name]
-        batch = dense if name == DENSE else _make(model, request, method)
-        errors = _errors(model, request, method, probed)
-        scores += [_score(request, name, index, batch, dense, errors[index]) for index in range(len(request.seeds))]
-    return scores
+        batch = dense if name == DENSE else if_it_fits(partial(_make, painter, request, method))
+        errors: list[tuple[float, ...]] = [()] * len(request.seeds)
+        if batch and dense and calls:
+            errors = _errors(painter, request, method, calls)
+        scores = [_score(request, name, index, batch, dense, errors[index]) for index in range(len(request.seeds))]
+        yield Scored(scores, batch.images if batch else [])
 
 
-def _make(model: TinyModel, request: Request, method: Method, record: Callable[[Call], None] | None = None) -> _Batch:
-    clock = now(model.device)
+def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
+    """What `make` returns; None if the memory does not suffice."""
+    try:
+        return make()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, since until the handler ends the error's frames keep their tensors alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _make(painter: Painter, request: Request, method: Method) -> _Batch:
+    clock = now(painter.device)
     torch.manual_seed(_MERGING_SEED)
-    with method.apply(model.unet, latent_shape(request.size)[1:]) as patch:
+    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
+        wait(painter.device)
         start = clock()
-        latents = sample(model, request, patch, record)
+        latents = painter.sample(request, patch)
+        wait(painter.device)
         seconds = (clock() - start) / len(request.seeds)
-    return _Batch(latents, decode(model, latents), seconds)
+    return _Batch(latents, painter.decode(latents), seconds)
 
 
-def _errors(model: TinyModel, request: Request, method: Method, probed: Sequence[Call]) -> list[tuple[float, ...]]:
+@torch.inference_mode()
+def _errors(painter: Painter, request: Request, method: Method, calls: dict[int, Call]) -> list[tuple[float, ...]]:
     """The relative errors of the probed calls, by image."""
     torch.manual_seed(_MERGING_SEED)
-    columns = []
-    with method.apply(model.unet, latent_shape(request.size)[1:]) as patch:
-        for call in probed:
-            predicted = predict(model, request, call.number, call.latent, call.timestep, patch)
-            difference, dense = (predicted - call.predicted).flatten(1), call.predicted.flatten(1)
-            columns.append((difference.norm(dim=1) / dense.norm(dim=1)).tolist())
-    return list(zip(*columns, strict=True)) or [()] * len(request.seeds)
+    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
+        columns = [
+            relative_error(painter.unet, request, calls[int(progress * request.sampling.steps)], patch)
+            for progress in PROBED
+        ]
+    return list(zip(*columns, strict=True))
 
 
-def _score(request: Request, method: str, index: int, batch: _Batch, dense: _Batch, errors: tuple[float, ...]) -> Score:
-    image, dense_image = batch.images[index], dense.images[index]
-    return Score(
+def _score(
+    request: Request, method: str, index: int, batch: _Batch | None, dense: _Batch | None, errors: tuple[float, ...]
+) -> Score:
+    alone = Score(
         method=method,
         prompt=request.prompt,
         seed=request.seeds[index],
         size=request.size,
-        mse=float((batch.latents[index] - dense.latents[index]).square().mean()),
+        mse=nan,
+        psnr=nan,
+        ssim=nan,
+        detail=nan,
+        errors=errors,
+        seconds=batch.seconds if batch else nan,
+        high_pass=similarity.high_pass(batch.images[index]) if batch else nan,
+    )
+    if not batch or not dense:
+        return alone
+    image, dense_image = batch.images[index], dense.images[index]
+    return replace(
+        alone,
+        mse=float((batch.latents[index].float() - dense.latents[index].float()).square().mean()),
         psnr=similarity.psnr(image, dense_image),
         ssim=similarity.ssim(image, dense_image),
         detail=similarity.detail(image, dense_image),
-        errors=errors,
-        seconds=batch.seconds,
     )

@@ -17,9 +17,9 @@ from benchmarks.fidelity.report import Table, as_text, label
 from benchmarks.fidelity.results import Result
 from benchmarks.fidelity.run import Task, perform
 from benchmarks.method import DENSE
+from benchmarks.sampling import Sampling
 from benchmarks.tiny.model import TRAINED_SIDE
 from benchmarks.tiny.photographs import PROMPTS
-from benchmarks.tiny.sampler import Sampling
 
 _SIZE, _ODD_SIZE = (TRAINED_SIDE, TRAINED_SIDE), (208, 176)
 _SEEDS = 2

@@ -73,7 +73,7 @@ _QUICK = (TODO, GRID_32)
 """The methods that a run without options measures, besides dense."""
 
 _QUICK_SIZE = (768, 768)
-_QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
+QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
 
 _DTYPES = {"cpu": "float32", "cuda": "float16"}
 """The hosts' defaults."""
@@ -138,18 +138,31 @@ def task(
         )
     if device == "auto":
         device = usable_device(device)
-    chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
     if published:
         cases = _published(model, device)
     else:
-        if len(chosen) == 1:
-            chosen += [METHODS[name] for name in _QUICK]
+        methods = chosen_methods(compare, settings)
         chosen_sizes = [_size(model, size) for size in sizes] if sizes else [_QUICK_SIZE]
-        methods = tuple({method.name: method for method in chosen}.values())
-        cases = tuple(Case(size, methods, _QUICK_ROUNDS[device]) for size in dict.fromkeys(chosen_sizes))
+        cases = tuple(Case(size, methods, QUICK_ROUNDS[device]) for size in dict.fromkeys(chosen_sizes))
     if rounds:
         cases = tuple(replace(case, rounds=rounds, further=0) for case in cases)
     return Task(model, device, dtype or _DTYPES[device], cases, **fields)
+
+
+def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> tuple[Method, ...]:
+    """The methods for the options of a command line, dense first. Without options, ToDo's defaults and a grid of 32.
+
+    Args:
+        compare: names of methods, or 'all'.
+        settings: of ToDo as a further method.
+
+    Raises:
+        SettingsError: the name of a method is wrong.
+    """
+    chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
+    if len(chosen) == 1:
+        chosen += [METHODS[name] for name in _QUICK]
+    return tuple({method.name: method for method in chosen}.values())
 
 
 def _published(model: str, device: str) -> tuple[Case, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks import options
 from benchmarks.sdpa import use_sdpa
 from benchmarks.tiny.latents import CHANNELS, PATCH, Transform
 from benchmarks.tiny.photographs import PROMPTS
@@ -125,15 +126,7 @@ def read_size(text: str) -> tuple[int, int]:
     Raises:
         SettingsError: the text is anything else.
     """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(map(_is_side, parts)):
-        allowed = f"N or WxH in multiples of {_SIZE_STEP}, up to {_LARGEST_SIDE}"
-        raise SettingsError("size", f"size: {text[:40]!r} is not allowed; it must be {allowed}")
-    return int(parts[-1]), int(parts[0])
-
-
-def _is_side(text: str) -> bool:
-    return text.isdecimal() and len(text) < 10 and 0 < int(text) <= _LARGEST_SIDE and int(text) % _SIZE_STEP == 0
+    return options.read_size(text, _SIZE_STEP, _LARGEST_SIDE)
 
 
 def check_prompt(prompt: str) -> None:

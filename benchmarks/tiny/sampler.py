@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,24 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.hooks import attached
+from benchmarks.method import LatentSize
 from benchmarks.noise import BETAS
+from benchmarks.sampling import SAMPLERS, Request, Sampling, sharpened
 from benchmarks.tiny.model import TinyModel, latent_shape
 from todo import Patch
-from todo.unet import find_self_attention
-
-SAMPLERS = {
-    "euler": "EulerDiscreteScheduler",
-    "euler a": "EulerAncestralDiscreteScheduler",
-    "dpm++ 2m": "DPMSolverMultistepScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "ddim": "DDIMScheduler",
-    "lcm": "LCMScheduler",
-}
-"""diffusers' classes by the samplers' names in WebUIs."""
-
-_HEUN = "heun"
-"""The sampler that calls the model twice in each step but the last."""
 
 
 @cache
@@ -44,71 +29,35 @@ def noise_schedule() -> Any:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """The sampling parameters.
+class TinyPainter:
+    """The tiny model as a `benchmarks.sampling.Painter`."""
 
-    Attributes:
-        sampler: a name in `SAMPLERS`.
-        guidance: CFG scale; 1 is none.
-        sharpness: multiplies the queries of self-attention outside the middle block, so that attention concentrates on
-            fewer keys. 1 leaves them as the model was trained.
-    """
+    model: TinyModel
 
-    steps: int = 20
-    sampler: str = "euler"
-    guidance: float = 1.0
-    sharpness: float = 1.0
+    @property
+    def unet(self) -> nn.Module:
+        return self.model.unet
 
-    def step(self, call: int) -> int:
-        """The sampling step that call number `call` of the model belongs to, both counted from 0."""
-        return call // 2 if self.sampler == _HEUN else call
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
 
-    def __str__(self) -> str:
-        guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
-        sharpness = "" if self.sharpness == 1 else f", attention {self.sharpness:g} times sharper"
-        return f"{self.sampler}, {self.steps} steps{guidance}{sharpness}"
+    def latent_size(self, size: tuple[int, int]) -> LatentSize:
+        return latent_shape(size)[1:]
 
+    def sample(self, request: Request, patch: Patch | None = None) -> Tensor:
+        return sample(self.model, request, patch)
 
-@dataclass(frozen=True)
-class Request:
-    """The images to make, as one batch: one of the prompt for each seed.
-
-    Attributes:
-        size: (height, width) in pixels.
-    """
-
-    prompt: str
-    seeds: Sequence[int]
-    size: tuple[int, int]
-    sampling: Sampling = Sampling()
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of the model.
-
-    Attributes:
-        number: counted from 0.
-        latent: scaled for the model, (batch, 48, h, w).
-        timestep: a scalar.
-        predicted: the latent without noise, (batch, 48, h, w).
-    """
-
-    number: int
-    latent: Tensor
-    timestep: Tensor
-    predicted: Tensor
+    def decode(self, latents: Tensor) -> list[Any]:
+        return decode(self.model, latents)
 
 
 @torch.inference_mode()
-def sample(
-    model: TinyModel, request: Request, patch: Patch | None = None, record: Callable[[Call], None] | None = None
-) -> Tensor:
+def sample(model: TinyModel, request: Request, patch: Patch | None = None) -> Tensor:
     """The latents after the last step, (seeds, 48, h, w). The same request gives the same latents.
 
     Args:
         patch: of ToDo, if it is applied. It is told the sampling step before each call.
-        record: receives every call.
     """
     scheduler = _scheduler(request.sampling)
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
@@ -119,8 +68,6 @@ def sample(
     for number, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latent, timestep)
         predicted = predict(model, request, number, scaled, timestep, patch)
-        if record:
-            record(Call(number, scaled, timestep, predicted))
         if scheduler.config.prediction_type == "epsilon":
             predicted = (latent - predicted) / scheduler.sigmas[number]
         latent = scheduler.step(predicted, timestep, latent, **extras, return_dict=False)[0]
@@ -143,7 +90,7 @@ def predict(
     if patch:
         patch.at(sampling.step(number), sampling.steps)
     prompts = [request.prompt] * len(latent)
-    with _sharpened(model, sampling.sharpness):
+    with sharpened(model.unet, sampling.sharpness):
         if sampling.guidance == 1.0:
             return model(latent, timestep.expand(len(latent)), model.context(prompts, request.size))
         doubled = torch.cat([latent, latent])
@@ -156,14 +103,6 @@ def decode(model: TinyModel, latents: Tensor) -> list[Any]:
     """Turns latents (batch, 48, h, w) into images: arrays (height, width, 3) in [0, 1]."""
     decoded = model.transform.decode(latents).add(1).div(2)
     return list(decoded.permute(0, 2, 3, 1).double().cpu().numpy())
-
-
-def _sharpened(model: TinyModel, sharpness: float) -> AbstractContextManager[None]:
-    def sharpen(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0] * sharpness,)  # queries have no bias
-
-    attentions: list[Any] = [block.attention for block in find_self_attention(model.unet)] if sharpness != 1 else []
-    return attached(attention.to_q.register_forward_pre_hook(sharpen) for attention in attentions)
 
 
 def _scheduler(sampling: Sampling) -> Any:

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.image import imsave
 
 from benchmarks import output
+from benchmarks.sampling import Request
 from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS, TinyModel, load
 from benchmarks.tiny.photographs import PROMPTS
-from benchmarks.tiny.sampler import Request, decode, sample
+from benchmarks.tiny.sampler import decode, sample
 
 SHEET = WEIGHTS.with_name("samples.jpg")
 

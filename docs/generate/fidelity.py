@@ -43,27 +43,24 @@ def _studied() -> list[Result]:
 
 
 def loss_table() -> str:
-    """How close images stay with each setting, at twice the size that the model was trained at."""
+    """How close images stay with each setting, at twice the size that the model was trained at. It gives ratios to the
+    paper's setting and to token merging, since decibels of one model say little about another."""
     result = published()
     size = result.sizes[-1]
-    head = ["on the page", "speed-up", "PSNR, dB", "SSIM", "squared error / the paper's"]
+    head = ["on the page", "speed-up", "squared error / the paper's", "/ token merging's"]
     rows = [[settings, *_loss_cells(result, method, size)] for settings, method in _ON_THE_PAGE.items()]
     return f"{report.about(result)}\n\n{markdown(head, rows)}"
 
 
 def _loss_cells(result: Result, method: str, size: Size) -> tuple[str, ...]:
-    speedup, error = _setting_cells(result, method, size)
-    psnr = result.mean(lambda score: score.psnr, method, size)
-    ssim = result.mean(lambda score: score.ssim, method, size)
-    return speedup, f"{psnr:.1f}", f"{ssim:.3f}", error
+    return *_setting_cells(result, method, size), f"{result.ratio(method, named(TOKEN_MERGING, 2), size):.3f}"
 
 
 def size_tables() -> str:
     """The scores of every method at every size."""
     result = published()
     tables = (
-        f"### {report.label(size)}\n\n{result.effective_keys[size]:.0%} of the finest level's keys count.\n\n"
-        f"{markdown(*report.table(result, size))}"
+        f"### {report.label(size)}\n\n{report.counting_keys(result, size)}.\n\n{markdown(*report.table(result, size))}"
         for size in result.sizes
     )
     return f"{report.about(result)}\n\n" + "\n".join(tables)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, fidelity, gains, knobs, speed
+from docs.generate import ROOT, checkpoints, fidelity, gains, knobs, speed
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -66,6 +66,7 @@ PARTS = {
     (SPEED, "memory sd1"): speed.memory_table("sd1"),
     (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
     (GUIDE, "work"): gains.work_table,
+    (FIDELITY, "checkpoints"): checkpoints.checkpoint_table,
     (FIDELITY, "ratios"): fidelity.ratio_table,
     (FIDELITY, "sizes"): fidelity.size_tables,
     (FIDELITY, "errors"): fidelity.error_table,

@@ -8,7 +8,8 @@ from PIL import Image
 
 from benchmarks import demo
 from benchmarks.commands import main
-from benchmarks.tiny.sampler import Request, Sampling, decode, sample
+from benchmarks.sampling import Request, Sampling
+from benchmarks.tiny.sampler import decode, sample
 from todo import Settings
 
 

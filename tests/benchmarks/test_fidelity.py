@@ -14,14 +14,15 @@ from benchmarks import similarity
 from benchmarks.commands import main
 from benchmarks.environment import describe
 from benchmarks.fidelity import plot, report, results, run
-from benchmarks.fidelity.attention import effective_share
+from benchmarks.fidelity.attention import effective_share, stride
 from benchmarks.fidelity.methods import METHODS, ONE_KEY, PAPER, PUBLISHED, counterpart
 from benchmarks.fidelity.scores import PROBED, Score, score
 from benchmarks.hooks import attached
 from benchmarks.method import DENSE
 from benchmarks.peers import finest
+from benchmarks.sampling import Request, Sampling
 from benchmarks.tiny import model
-from benchmarks.tiny.sampler import Request, Sampling, decode, sample
+from benchmarks.tiny.sampler import TinyPainter, decode, sample
 from todo import SettingsError
 from todo.unet import find_self_attention
 
@@ -29,14 +30,19 @@ REQUEST = Request("a cat", (0, 1), (64, 64), Sampling(5))
 
 
 @pytest.fixture(scope="module")
-def scores(tiny_model):
-    return score(tiny_model, REQUEST, list(PUBLISHED))
+def painter(tiny_model):
+    return TinyPainter(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def scores(painter):
+    return [each for scored in score(painter, REQUEST, list(PUBLISHED)) for each in scored.scores]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].factor and "taper" not in name])
 def test_every_method_keeps_one_of_f_squared_tokens(tiny_model, name):
-    """At the finest level."""
-    method, size = METHODS[name], (128, 128)
+    """At the finest level, whose 24×24 tokens all factors divide."""
+    method, size = METHODS[name], (96, 96)
     key_counts = set()
 
     def count_keys(module, args, output):
@@ -44,11 +50,11 @@ def test_every_method_keeps_one_of_f_squared_tokens(tiny_model, name):
 
     latent = torch.randn(1, *model.latent_shape(size))
     hooks = (block.attention.to_k.register_forward_hook(count_keys) for block in finest(tiny_model.unet))
-    with method.apply(tiny_model.unet, (32, 32)) as patch, attached(hooks), torch.no_grad():
+    with method.apply(tiny_model.unet, (24, 24)) as patch, attached(hooks), torch.no_grad():
         if patch:
             patch.at(5, 10)  # within every step window
         tiny_model(latent, torch.tensor([500]), tiny_model.context(["a cat"], size))
-    assert key_counts == {math.ceil(32 / method.factor) ** 2}
+    assert key_counts == {(24 / method.factor) ** 2}
 
 
 def test_dense_images_have_perfect_scores(scores):
@@ -80,10 +86,71 @@ def test_scores_compare_with_the_dense_images(tiny_model, scores):
 
 def test_every_method_changes_the_image_and_restores_the_model(tiny_model, scores):
     before = sample(tiny_model, REQUEST)
-    score(tiny_model, REQUEST, list(PUBLISHED))
+    list(score(TinyPainter(tiny_model), REQUEST, list(PUBLISHED)))
     assert torch.equal(sample(tiny_model, REQUEST), before)
     for each in scores:
         assert (each.mse > 0) == (each.method != DENSE), each.method
+
+
+class Full(TinyPainter):
+    """The memory is full as soon as self-attention has more than 64 keys."""
+
+    def sample(self, request, patch=None):
+        def fill(module, args, output):
+            if output.shape[1] > 64:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        hooks = (block.attention.to_k.register_forward_hook(fill) for block in finest(self.unet))
+        with attached(hooks):
+            return super().sample(request, patch)
+
+
+def test_what_does_not_fit_in_memory_is_a_result(tiny_model, tmp_path):
+    """Dense attention has 256 keys here, f=1.5 has 121 and f=2 has 64."""
+    names = [DENSE, f"{PAPER}, f=1.5", f"{PAPER}, f=2"]
+    scored = list(score(Full(tiny_model), Request("a cat", (0,), (64, 64), Sampling(2)), names))
+    assert [bool(each.images) for each in scored] == [False, False, True]
+    scores = tuple(each.scores[0] for each in scored)
+    results.write(
+        [results.Result(describe(tiny_model.unet), Sampling(2), scores, {(64, 64): math.nan}, "full")],
+        tmp_path / "r.json",
+    )
+    (read,) = results.read(tmp_path / "r.json")
+    cells = {row[0]: row[1:3] for row in report.table(read, (64, 64))[1]}
+    assert cells == {
+        DENSE: ["does not fit in memory", ""],
+        f"{PAPER}, f=1.5": ["does not fit in memory", ""],
+        f"{PAPER}, f=2": ["dense does not fit in memory", ""],
+    }
+    assert "keys that count: not measured" in report.text(read)
+    assert plot.draw(read).axes
+
+
+def test_an_error_that_is_not_about_memory_is_raised(tiny_model):
+    class Broken(TinyPainter):
+        def sample(self, request, patch=None):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(score(Broken(tiny_model), REQUEST, [DENSE]))
+
+
+def test_files_from_before_the_high_pass_are_read(result, tmp_path):
+    path = tmp_path / "r.json"
+    results.write([result], path)
+    values = json.loads(path.read_text(encoding="utf8"))
+    for columns in values[0]["sizes"][0]["methods"].values():
+        del columns["high_pass"]
+    path.write_text(json.dumps(values), encoding="utf8")
+    (read,) = results.read(path)
+    assert all(math.isnan(each.high_pass) for each in read.scores)
+    assert "HPF" not in report.table(read, (64, 64))[0]
+    assert "HPF" in report.table(result, (64, 64))[0]
+
+
+def test_only_about_a_thousand_queries_of_a_large_image_are_measured():
+    assert [stride(tokens) for tokens in (256, 4096)] == [7, 7]
+    assert 900 < 192 * 192 / stride(192 * 192) < 1100
 
 
 def test_the_model_depends_on_attention(scores):
@@ -97,14 +164,14 @@ def test_the_effective_share_is_one_if_all_weights_are_equal(tiny_model):
     for block in find_self_attention(uniform.unet):
         torch.nn.init.zeros_(block.attention.to_q.weight)
     request = Request("a cat", (0,), (64, 64), Sampling(2))
-    assert effective_share(uniform, request) == [pytest.approx(1, abs=1e-4)]
-    assert 0 < effective_share(tiny_model, request)[0] < 0.99
+    assert effective_share(TinyPainter(uniform), request) == [pytest.approx(1, abs=1e-4)]
+    assert 0 < effective_share(TinyPainter(tiny_model), request)[0] < 0.99
 
 
 def test_sharper_attention_has_a_smaller_effective_share(tiny_model):
     before = sample(tiny_model, REQUEST)
     shares = [
-        effective_share(tiny_model, Request("a cat", (0,), (64, 64), Sampling(2, sharpness=sharpness)))[0]
+        effective_share(TinyPainter(tiny_model), Request("a cat", (0,), (64, 64), Sampling(2, sharpness=sharpness)))[0]
         for sharpness in (1, 4, 16)
     ]
     assert shares[0] > 1.5 * shares[1] > 1.5**2 * shares[2]
@@ -172,11 +239,11 @@ def test_ratios_are_resampled_in_pairs(result):
 
 
 def test_tables_name_every_method(result):
-    _, rows = report.table(result, (64, 64))
-    assert [row[0] for row in rows] == [name for name in PUBLISHED if name != DENSE]
+    head, rows = report.table(result, (64, 64))
+    assert [row[0] for row in rows] == list(PUBLISHED)
     assert counterpart(METHODS["ToDo, f=4"]) == f"{PAPER}, f=4"
     paper = next(row for row in rows if row[0] == f"{PAPER}, f=2")
-    assert paper[-1] == ""
+    assert paper[head.index("MSE / paper's, same f")] == ""
 
 
 def test_a_plot_has_a_panel_for_each_size(result):

@@ -8,7 +8,8 @@ import torch
 from benchmarks.fidelity import phases
 from benchmarks.fidelity.methods import METHODS
 from benchmarks.fidelity.phases import OFFSETS, ORDERS
-from benchmarks.tiny.sampler import Request, Sampling, sample
+from benchmarks.sampling import Request, Sampling
+from benchmarks.tiny.sampler import sample
 from todo import downsample
 
 REQUEST = Request("a cat", (0, 1), (64, 64), Sampling(5))

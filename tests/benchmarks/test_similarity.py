@@ -44,3 +44,12 @@ def test_detail_falls_with_blur_and_rises_with_noise(image, noisy):
 def test_detail_does_not_depend_on_brightness(image):
     """Contrast scales it by its square."""
     assert similarity.detail(image * 0.9 + 0.1, image) == pytest.approx(0.81)
+
+
+def test_the_high_pass_is_the_mean_of_the_laplacians_absolute_value(image):
+    """A single grey level of one pixel of 8×8 counts four times in itself and once in each neighbour."""
+    pixel = np.full((8, 8, 3), 0.5)
+    pixel[4, 4] += 1 / 255
+    assert similarity.high_pass(pixel) == pytest.approx((4 + 4) / 64)
+    assert similarity.high_pass(gaussian_filter(image, (1, 1, 0))) < 0.7 * similarity.high_pass(image)
+    assert similarity.high_pass(image * 0.9 + 0.1) == pytest.approx(0.9 * similarity.high_pass(image))

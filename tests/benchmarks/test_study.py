@@ -6,7 +6,7 @@ from benchmarks.commands import main
 from benchmarks.fidelity import results, study
 from benchmarks.fidelity.methods import METHODS
 from benchmarks.method import DENSE
-from benchmarks.tiny.sampler import SAMPLERS, Sampling
+from benchmarks.sampling import SAMPLERS, Sampling
 
 
 def test_the_study_varies_every_sampling_parameter():

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from benchmarks.sampling import SAMPLERS, Request, Sampling
 from benchmarks.tiny import latents, model, photographs, sheet, train
-from benchmarks.tiny.sampler import SAMPLERS, Request, Sampling, decode, noise_schedule, predict, sample
+from benchmarks.tiny.sampler import decode, noise_schedule, predict, sample
 from todo import Patch, Settings, SettingsError, patched
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints of Stable Diffusion as diffusers' pipelines: loading them, and making images with them."""

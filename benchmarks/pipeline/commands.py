@@ -1,0 +1,90 @@
+"""The commands with `--pipeline`: from parsed options to a run on a checkpoint.
+
+Wrong options raise a SettingsError before the checkpoint is loaded. Each command imports its code when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from benchmarks import output
+from benchmarks.environment import usable_device
+from benchmarks.options import ON_CHECKPOINTS, read_prompts, read_size, refuse, sampling
+from benchmarks.pipeline import loading
+from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.prompts import PROMPTS
+from benchmarks.sampling import Request
+from todo.cli import given_settings
+from todo.settings import KNOBS
+
+_DTYPES = {"cpu": "float32", "cuda": "float16"}
+"""The hosts' defaults."""
+
+
+def speed(options: argparse.Namespace) -> int:
+    """Times whole images."""
+    from benchmarks.speed import cases, whole
+
+    refuse(options, ["model", "published", "add"], "goes with random weights only, not with --pipeline")
+    methods = cases.chosen_methods(options.compare, given_settings(options))
+    sizes = list(dict.fromkeys(map(read_size, options.size or ["1024"])))
+    seeds, sampled = tuple(range(options.batch)), sampling(options, ON_CHECKPOINTS)
+    requests = [Request(options.prompt or PROMPTS[0], seeds, size, sampled) for size in sizes]
+    (path,) = output.files(options.output, options.name, "json")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    drawing = _painter(options)
+    rounds = options.rounds or cases.QUICK_ROUNDS[drawing.device.type]
+    whole.run(drawing, loading.name(options.pipeline), requests, methods, rounds, path)
+    return 0
+
+
+def fidelity(options: argparse.Namespace) -> int:
+    """Measures how close images stay to the dense ones; with `--paper`, under the paper's conditions."""
+    from benchmarks.fidelity import checkpoint, paper
+    from benchmarks.fidelity.methods import ON_CHECKPOINTS as METHODS
+    from benchmarks.fidelity.report import as_text
+    from benchmarks.fidelity.run import Task, methods
+
+    refuse(options, ["workers"], "a checkpoint is measured in one process")
+    if options.prompts:
+        refuse(options, ["prompt"], "cannot be combined with a file of prompts")
+    if options.paper:
+        refuse(options, ["size", "steps", "sampler", "guidance", "compare"], "is fixed by --paper")
+    prompts = read_prompts(options.prompts) if options.prompts else list(dict.fromkeys(options.prompt or PROMPTS))
+    task = Task(
+        sizes=[paper.SIZE] if options.paper else list(dict.fromkeys(map(read_size, options.size or ["1024"]))),
+        prompts=prompts, seeds=options.seeds or 1, batch=1,
+        methods=list(paper.METHODS) if options.paper else methods(options.compare, METHODS),
+        sampling=sampling(options, paper.SAMPLING if options.paper else ON_CHECKPOINTS),
+    )  # fmt: skip
+    output.files(options.output, options.name, "json", "png")
+    result = checkpoint.run(_painter(options), loading.name(options.pipeline), task, options.output, options.name)
+    if options.paper:
+        print(f"\nThe paper's Table 1\n\n{as_text(paper.table(result))}")
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Makes one sheet."""
+    from benchmarks.pipeline import sheet
+
+    refuse(options, list(KNOBS), "the sheet of a checkpoint has fixed settings: the paper's, the defaults, 32 per side")
+    size = read_size(options.size or "1024")
+    request = Request(options.prompt, (options.seed,), size, sampling(options, ON_CHECKPOINTS))
+    (path,) = output.files(options.output, options.name, "png")
+    sheet.run(_painter(options), loading.name(options.pipeline), request, path)
+    return 0
+
+
+def _painter(options: argparse.Namespace) -> PipelinePainter:
+    """The checkpoint that the options name, ready to make images.
+
+    Raises:
+        SettingsError: it cannot be loaded, or the device is not there.
+    """
+    device = usable_device(options.device or "auto")
+    dtype = getattr(torch, options.dtype or _DTYPES[device])
+    return PipelinePainter(loading.load(options.pipeline, options.config, torch.device(device), dtype))

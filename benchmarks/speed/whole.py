@@ -1,0 +1,150 @@
+"""The command `speed --pipeline`: times whole images of a checkpoint; text encoder, sampling loop and VAE apart."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import output
+from benchmarks.environment import Environment, describe, now
+from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
+from benchmarks.fidelity.scores import if_it_fits
+from benchmarks.interrupt import kept
+from benchmarks.method import DENSE, Method
+from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.sampling import Request, Sampling
+from todo.timing import rotated, wait
+
+TEXT, LOOP, VAE, IMAGE = "text encoder", "loop", "VAE", "image"
+PARTS = (TEXT, LOOP, VAE)
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Images:
+    """One size.
+
+    Attributes:
+        seconds: by method, of each round the seconds by part. None for an image that did not fit in memory.
+    """
+
+    size: tuple[int, int]
+    seconds: dict[str, list[dict[str, float] | None]] = field(default_factory=dict)
+
+    def fits(self, method: str) -> bool:
+        return None not in self.seconds[method]
+
+    def medians(self, method: str) -> dict[str, float]:
+        """Median seconds by part, and of the whole image."""
+        rounds = [each for each in self.seconds[method] if each]
+        parts = {part: statistics.median(each[part] for each in rounds) for part in PARTS}
+        return {**parts, IMAGE: statistics.median(sum(each.values()) for each in rounds)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run.
+
+    Attributes:
+        model: the checkpoint's name.
+        batch: images made together.
+    """
+
+    model: str
+    environment: Environment
+    sampling: Sampling
+    batch: int
+    sizes: list[Images] = field(default_factory=list)
+
+
+def run(
+    painter: PipelinePainter,
+    model: str,
+    requests: Sequence[Request],
+    methods: Sequence[Method],
+    rounds: int,
+    path: Path,
+) -> Result:
+    """Times each request's images with each method in turn, and prints a table. The JSON is written after each round,
+    so that an interrupted run keeps its results.
+
+    Args:
+        model: the checkpoint's name.
+        requests: one for each size.
+        methods: dense first.
+        path: of the JSON.
+    """
+    from tqdm import tqdm
+
+    result = Result(model, describe(painter.unet), requests[0].sampling, len(requests[0].seeds))
+    print(about(result), flush=True)
+    with tqdm(total=len(requests) * (rounds + 1) * len(methods), unit="image", smoothing=0) as bar:
+
+        def attempt(request: Request, method: Method) -> dict[str, float] | None:
+            bar.set_description_str(f"{label(request.size)} {method.name}")
+            seconds = if_it_fits(partial(_time, painter, request, method))
+            bar.update()
+            return seconds
+
+        for request in requests:
+            images = Images(request.size, {method.name: [] for method in methods})
+            result.sizes.append(images)
+            for method in methods:  # warms up
+                attempt(replace(request, sampling=replace(request.sampling, steps=1)), method)
+            for number in range(rounds):
+                for method in rotated(methods, number):
+                    images.seconds[method.name].append(attempt(request, method))
+                output.write_json(asdict(result), path)
+                kept.text = f"{path} has {number + 1} of {rounds} rounds at {label(request.size)}"
+    print(f"\n{output.table(*_table(result))}\n\n{path}")
+    return result
+
+
+def _time(painter: PipelinePainter, request: Request, method: Method) -> dict[str, float]:
+    """Makes a request's images and returns the seconds by part. Applying and removing the method is not timed."""
+    clock = now(painter.device)
+
+    def timed(part: str, make: Callable[[], _Value]) -> _Value:
+        wait(painter.device)
+        start = clock()
+        value = make()
+        wait(painter.device)
+        seconds[part] = clock() - start
+        return value
+
+    seconds: dict[str, float] = {}
+    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
+        embeddings = timed(TEXT, lambda: painter.encode(request))
+        latents = timed(LOOP, lambda: painter.denoise(request, embeddings, patch))
+        timed(VAE, lambda: painter.decode(latents))
+    return seconds
+
+
+def about(result: Result) -> str:
+    """What is measured, and on what machine."""
+    images = "an image" if result.batch == 1 else f"{result.batch} images"
+    where = f"{machine(result.environment)} · {result.environment.date}"
+    return f"{result.model} · {images} at once · {result.sampling} · {where}"
+
+
+def _table(result: Result) -> tuple[list[str], list[list[list[str]]]]:
+    """The head, and the rows by size: medians over the rounds in seconds, and dense time over a method's."""
+    head = ["size", "method", *(f"{part}, s" for part in PARTS), "image, s", "speed-up of the loop", "of the image"]
+    return head, [[_row(images, method) for method in images.seconds] for images in result.sizes]
+
+
+def _row(images: Images, method: str) -> list[str]:
+    name = [label(images.size), method]
+    if not images.fits(method):
+        return [*name, OUT_OF_MEMORY, *[""] * (len(PARTS) + 2)]
+    medians = images.medians(method)
+    ratios = ["", ""]
+    if images.fits(DENSE):
+        dense = images.medians(DENSE)
+        ratios = [f"×{dense[part] / medians[part]:.2f}" for part in (LOOP, IMAGE)]
+    return [*name, *(f"{medians[part]:.2f}" for part in (*PARTS, IMAGE)), *ratios]
