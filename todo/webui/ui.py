@@ -13,7 +13,7 @@ from modules.ui_components import InputAccordion
 
 from ..settings import KNOBS, Knob
 from . import measure
-from .infotext import READERS
+from .infotext import READERS, page_value
 from .request import COMPARE, ENABLED
 
 ROWS = (
@@ -71,8 +71,10 @@ def _control(knob: Knob, elem_id: str) -> Any:
         return gr.Checkbox(**common)
     if not knob.choices:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
+    # Text, also for numbers: the host takes a number for the index of a choice when it saves the user's defaults.
+    common["value"] = page_value(knob, knob.default)
     # The mode must be a Dropdown: only for those does the host call `init_field` when it restores a saved default.
-    return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=list(knob.choices), **common)
+    return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=[str(choice) for choice in knob.choices], **common)
 
 
 def _add_measuring(controls: list[Any], elem_id: Callable[[str], str], tab: str) -> None:
