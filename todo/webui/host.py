@@ -60,6 +60,11 @@ def checkpoint(model: Any) -> str:
     return str(model.sd_checkpoint_info.title)
 
 
+def attention() -> str:
+    """The attention optimisation that the host's settings choose; '' on a host where a start option chooses it."""
+    return str(getattr(shared.opts, "cross_attention_optimization", ""))
+
+
 def denoiser(params: Any) -> Any:
     """The host's denoiser behind a callback's `params`. It has the attributes `p`, `step` and `total_steps`. None if it
     cannot be found."""
