@@ -92,7 +92,7 @@ class Knob:
         parsed: Any
         try:
             parsed = _CONVERTERS[self.kind](value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise self._error(value) from None
         if self.choices:
             valid = parsed in self.choices
@@ -129,11 +129,16 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
+_WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+
 def _to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if isinstance(value, str):
+        return _WORDS[value.strip().lower()]
+    if isinstance(value, numbers.Real) and value in (0, 1):
+        return value == 1
     raise ValueError(value)
 
 

@@ -48,6 +48,48 @@ def test_it_is_off_until_it_is_opened(tab):
     assert tab.values() == DEFAULTS
 
 
+def test_what_most_people_need_fits_on_one_screen(tab):
+    tab.open()
+    tab.live_is(bool)
+    assert tab.accordion().bounding_box()["height"] <= 560
+    for name in ("mode", "grid", "max_downsample", "start", "end", "live", "compare", "measure", "more"):
+        assert tab.knob(name).first.is_visible()
+    assert not any(tab.knob(name).is_visible() for name in FOLDED)
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1920])
+@pytest.mark.parametrize("mode", ["auto", "manual"])
+def test_no_help_text_is_longer_than_two_lines(tab, width, mode):
+    tab.page.set_viewport_size({"width": width, "height": 1000})
+    tab.open()
+    tab.unfold()
+    tab.select(ID("mode"), mode)
+    tab.until(lambda: tab.knob({"auto": "grid", "manual": "factor"}[mode]).is_visible())
+    tall = tab.accordion().evaluate(
+        "root => [...root.querySelectorAll('[data-testid=block-info] ~ div, [data-testid=block-info] + div')]"
+        ".filter((node) => node.clientHeight > 2.5 * parseFloat(getComputedStyle(node).lineHeight))"
+        ".map((node) => node.textContent)"
+    )
+    assert tall == []
+
+
+def test_a_checkboxs_help_stands_below_it(tab):
+    tab.open()
+    box, text = tab.knob("compare").locator("input"), tab.knob("compare").get_by_text("Makes each image")
+    assert box.bounding_box()["y"] < text.bounding_box()["y"]
+
+
+def test_img2img_shows_nothing_of_hires_fix(tab):
+    tab.find("#tabs button").filter(has_text="img2img").first.click()
+    tab.open("img2img")
+    tab.unfold("img2img")
+    tab.select("script_img2img_todo_mode", "manual")
+    assert tab.until(lambda: tab.knob("factor", "img2img").is_visible())
+    assert not tab.knob("passes", "img2img").is_visible()
+    assert not tab.knob("hires_factor", "img2img").is_visible()
+    assert "hires" not in tab.accordion("img2img").inner_text()
+
+
 def test_the_mode_shows_its_own_controls(tab):
     tab.open()
     tab.unfold()
@@ -308,10 +350,12 @@ def test_it_measures_the_settings_on_the_page(tab):
     assert "(predicted ×" in line
     assert plot[::2] == ["dense", "24 per side", "16 per side"]
     tab.find("#txt2img_hr .label-wrap").first.click()
-    tab.live_is(lambda text: "512×384: hires pass" in text)
     tab.number("txt2img_batch_size", 1)
-    lines = measured(tab, "256×192: dense ")
-    assert any(line.startswith("512×384, hires pass: dense ") for line in lines)
+    tab.number("txt2img_width", 128)
+    tab.number("txt2img_height", 96)
+    tab.live_is(lambda text: "256×192: hires pass" in text)
+    lines = measured(tab, "128×96: no effect at this size")
+    assert any(line.startswith("256×192, hires pass: dense ") for line in lines)
 
 
 def test_measuring_can_be_stopped(tab):
@@ -338,7 +382,7 @@ def test_the_live_line_tells_what_was_measured(tab):
     tab.live_is(lambda text: text.startswith("256×192: about ×"))
     measured(tab, "256×192: dense ")
     assert tab.live_is(lambda text: "measured" in text).startswith("256×192: measured ×")
-    tab.number("txt2img_batch_size", 2)
+    tab.number("txt2img_batch_size", 3)
     tab.live_is(lambda text: text.startswith("256×192: about ×"))
 
 

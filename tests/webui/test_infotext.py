@@ -109,7 +109,7 @@ def test_missing_keys_reset_their_controls_to_the_defaults(host):
         ("ToDo factor", "99", "factor"),
         ("ToDo max downsample", "3", "max_downsample"),
         ("ToDo method", "lanczos", "method"),
-        ("ToDo taper", "1", "taper"),
+        ("ToDo taper", "2", "taper"),
     ],
 )
 def test_an_invalid_value_is_ignored_with_a_warning(host, key, value, name):

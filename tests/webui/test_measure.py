@@ -153,6 +153,8 @@ def test_ratios_below_one_are_left_out(host):
 
 
 def test_a_compiled_model_is_not_measured(host, calls, monkeypatch):
+    import torch._dynamo  # noqa: F401  # as torch.compile does
+
     compiled = host.unet.input_blocks[1]
     monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
     assert text(measure(host, **MANUAL))[0].startswith("torch.compile recompiles this model")

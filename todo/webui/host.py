@@ -81,9 +81,17 @@ def denoiser(params: Any) -> Any:
     return None
 
 
-def interrupted() -> bool:
-    """Whether the user interrupted the generation or skipped a batch."""
-    return bool(shared.state.interrupted or shared.state.skipped)
+def ended() -> str:
+    """How the user ended the generation: 'interrupted', also if it will end after this image; 'skipped' for a batch;
+    '' if they did not."""
+    if shared.state.interrupted or stopping():
+        return "interrupted"
+    return "skipped" if shared.state.skipped else ""
+
+
+def stopping() -> bool:
+    """Whether the user interrupted the generation so that it ends after this image, which newer hosts offer."""
+    return bool(getattr(shared.state, "stopping_generation", False))
 
 
 def log_level() -> str | None:

@@ -222,7 +222,7 @@ def _measure_each(
     for index, current in enumerate(passes):
 
         def on_progress(done: float, current: Pass = current, index: int = index) -> None:
-            if stop.is_set() or host.interrupted():
+            if stop.is_set() or host.ended():
                 raise StoppedError
             progress((index + done) / len(passes), desc=f"{current.width}×{current.height}")
 
