@@ -88,6 +88,9 @@
     window.todoSizes = (tab) => JSON.stringify(sizes(tab));
     window.todoQuestion = (tab) => JSON.stringify({id: questions, ...sizes(tab)});
 
+    // Shows at once that something has begun, until the host has answered.
+    window.todoWaiting = (id, waiting) => byId(id).classList.toggle("todo-waiting", waiting);
+
     function isNumberBox(node) {
         return node !== null && node.matches("input[type=number]");
     }

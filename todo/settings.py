@@ -209,27 +209,27 @@ class Settings:
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "At the finest level. 2 keeps a quarter of the keys/values, 1 all.",
+        "At the finest level. 2 keeps a quarter, 1 all.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
         float, 1.0, "Ratio at deeper levels",
-        "The same for coarser levels, down to 'Max downsample'.",
+        "For the coarser levels. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="deep factor",
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 4, "Max downsample (resolution)",
-        "The coarsest level that ToDo changes. 1: only the finest. 2: also the one at half that size.",
+        "The coarsest level that changes. 1 is the finest one.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
         str, "nearest", "Method",
-        "nearest and nearest-exact select tokens, which is fastest. bilinear and area blend them.",
+        "nearest and nearest-exact select tokens; the others blend.",
         choices=("nearest", "nearest-exact", "bilinear", "area"), suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: other tokens are kept at every step. fixed: always the paper's regular grid.",
+        "cycle: other tokens at every step. fixed: the paper's grid.",
         choices=("cycle", "fixed"), suffix="phase",
     )  # fmt: skip
     start: float = _knob(
@@ -254,7 +254,7 @@ class Settings:
     )  # fmt: skip
     hires_factor: float = _knob(
         float, 0.0, "Downsample ratio in the hires pass",
-        "At the finest level. 0: as in the first pass.",
+        "0: as in the first pass.",
         minimum=0, maximum=8, step=0.25, mode="manual", suffix="hires factor",
     )  # fmt: skip
     controlnet: bool = _knob(

@@ -362,16 +362,26 @@ def test_measuring_can_be_stopped(tab):
     tab.open()
     start, stop = (tab.find(f"#{ID(name)}") for name in ("measure", "stop"))
     assert not stop.is_visible()
+    result = tab.find(f".prose#{ID('measured')}")
     start.click()
     assert tab.until(stop.is_visible)
     assert not start.is_visible()
     # The progress bar is drawn over the box, which must not be empty.
-    result = tab.find(f".prose#{ID('measured')}")
     assert result.bounding_box()["height"] > 40
     stop.click()
     assert tab.until(lambda: result.inner_text() == "Measurement stopped")
     assert tab.until(start.is_visible)
     assert not stop.is_visible()
+
+
+def test_something_is_shown_before_the_host_has_answered(tab):
+    tab.open()
+    tab.live_is(bool)
+    box = tab.find(f"#{ID('measured')}").first
+    assert not box.bounding_box() or box.bounding_box()["height"] < 10
+    tab.page.route("**/run/*", lambda route: None)  # no answer
+    tab.find(f"#{ID('measure')}").click()
+    assert box.bounding_box()["height"] > 40
 
 
 def test_the_live_line_tells_what_was_measured(tab):

@@ -95,7 +95,7 @@ def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
         ("phase", ["random"]),
         ("start", [-1.0]),
         ("end", [1.01]),
-        ("taper", ["1"]),
+        ("taper", ["on"]),
         ("passes", ["third"]),
         ("hires_factor", [float("nan")]),
     ],
@@ -104,7 +104,8 @@ def test_an_invalid_value_stops_the_plot_before_it_begins(host, name, values):
     with pytest.raises(host.ours("settings").SettingsError) as caught:
         plot(host, (name, values))
     assert caught.value.field == name
-    assert name in str(caught.value)
+    shown = axis(host, name).label.removeprefix("[ToDo] ") if name != "enabled" else "ToDo · Token Downsampling"
+    assert str(caught.value).startswith(f"{shown}: ")
 
 
 def test_a_value_only_affects_its_own_copy(host):

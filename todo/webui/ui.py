@@ -103,8 +103,13 @@ def _measure_on_click(start: Any, stop: Any, result: Any, controls: list[Any], t
         return [gr.update(visible=True), gr.update(visible=False)]
 
     # The browser knows the image sizes. It puts them into the second input.
-    with_sizes = f"(token, _, ...values) => [token, todoSizes({json.dumps(tab)}), ...values]"
-    begun = start.click(begin, outputs=[start, stop, result, token], **at_once)
+    box = json.dumps(result.elem_id)
+    wait = f"() => {{ todoWaiting({box}, true); return []; }}"
+    with_sizes = (
+        f"(token, _, ...values) => {{ todoWaiting({box}, false);"
+        f" return [token, todoSizes({json.dumps(tab)}), ...values]; }}"
+    )
+    begun = start.click(begin, _js=wait, outputs=[start, stop, result, token], **at_once)
     done = begun.then(run, _js=with_sizes, inputs=[token, sizes, *controls], outputs=[result], api_name=False)
     done.then(end, outputs=[start, stop], **at_once)
     stop.click(measure.stop, queue=False, api_name=False)
