@@ -1,16 +1,26 @@
 // Keeps the live line of the ToDo accordion up to date. It shows what ToDo would do at the selected image size.
 //
 // Many things change controls without an event (pasted infotext, 'Send to', other extensions). So this script reads the
-// controls a few times per second, and asks the host only if something has changed.
+// controls a few times per second, and asks the host only if something has changed. It asks by clicking a hidden button,
+// so that the question goes the way of all events of the page, behind its login.
 (function() {
     "use strict";
 
     const READ_EVERY_MS = 400;
+    const TYPING_MS = 800; // a number that is being typed is not complete yet
+    const ANSWER_MS = 5000;
     const ASK_AGAIN_MS = 3000; // while the host is still loading the selected checkpoint
     const ASK_AGAIN_TIMES = 40;
 
+    let lastTyped = 0;
+    let questions = 0;
+
     function element(selector) {
         return gradioApp().querySelector(selector);
+    }
+
+    function byId(id) {
+        return element("#" + CSS.escape(id));
     }
 
     function isShown(node) {
@@ -18,7 +28,7 @@
     }
 
     function valueOf(id) {
-        const node = element("#" + CSS.escape(id));
+        const node = byId(id);
         if (node === null) return undefined;
         const number = node.querySelector("input[type=number]");
         if (number !== null) return number.value;
@@ -48,6 +58,12 @@
         return lastSizeIn("#txtimg_hr_finalres");
     }
 
+    // The size of the first pass and, if hires. fix is on, that of the hires pass.
+    function sizes(tab) {
+        const passes = [firstSize(tab), hiresSize(tab)].filter((size) => size !== null);
+        return {batch: valueOf(tab + "_batch_size"), passes};
+    }
+
     // A dropdown's box contains what the user is typing. Until that is one of the choices, keep the previous value.
     function readKnobs(knobs, values) {
         for (const [name, {id, choices}] of Object.entries(knobs)) {
@@ -68,87 +84,115 @@
         return information === null ? "" : information.textContent;
     }
 
-    // The size of the first pass and, if hires. fix is on, that of the hires pass.
-    function sizes(tab) {
-        return [firstSize(tab), hiresSize(tab)].filter((size) => size !== null);
+    // The data that the button 'Measure on this GPU' sends, and those of a question.
+    window.todoSizes = (tab) => JSON.stringify(sizes(tab));
+    window.todoQuestion = (tab) => JSON.stringify({id: questions, ...sizes(tab)});
+
+    // Shows at once that something has begun, until the host has answered.
+    window.todoWaiting = (id, waiting) => byId(id).classList.toggle("todo-waiting", waiting);
+
+    function isNumberBox(node) {
+        return node !== null && node.matches("input[type=number]");
     }
 
-    // The requests for a line: one for each pass.
-    function requests(tab, knobs) {
-        return sizes(tab).map((size, index) => {
-            const pass = index > 0 ? {...size, hires: "true"} : size;
-            return "todo/v1/plan?" + new URLSearchParams({...pass, ...knobs});
+    // Whether a number is being typed. gradio corrects it only when the user leaves the box.
+    function isTyping() {
+        const box = gradioApp().activeElement || document.activeElement;
+        if (!isNumberBox(box)) return false;
+        const {rangeUnderflow, rangeOverflow, badInput} = box.validity;
+        return Date.now() - lastTyped < TYPING_MS || box.value === "" || rangeUnderflow || rangeOverflow || badInput;
+    }
+
+    // gradio would make an emptied box its minimum when the user leaves it. It gets back the number it had.
+    function keepNumbers(accordion) {
+        let before = "";
+        accordion.addEventListener("focus", ({target}) => {
+            if (isNumberBox(target)) before = target.value;
+        }, true);
+        accordion.addEventListener("blur", ({target}) => {
+            if (!isNumberBox(target) || target.value !== "") return;
+            target.value = before;
+            target.dispatchEvent(new Event("input", {bubbles: true}));
+        }, true);
+    }
+
+    // Asks the host with a click on the hidden button, and waits for the answer in the hidden box.
+    async function ask(ids) {
+        questions += 1;
+        const id = questions;
+        byId(ids.ask).click();
+        for (const end = Date.now() + ANSWER_MS; Date.now() < end;) {
+            await new Promise((done) => setTimeout(done, 50));
+            const box = byId(ids.answer).querySelector("textarea, input");
+            const answer = JSON.parse(box.value || "{}");
+            if (answer.id === id) return answer;
+        }
+        throw new Error("no answer");
+    }
+
+    // A text in the user's language, with a figure in place of each {}.
+    function sentence([text, ...figures]) {
+        const translated = (window.localization || {})[text] || text;
+        return figures.reduce((done, figure) => done.replace("{}", () => figure), translated);
+    }
+
+    function lines(answer) {
+        if (answer.problem) return [answer.problem];
+        return answer.passes.map(({size, hires, parts}) => {
+            const start = hires ? `${size}: ${sentence(["hires pass"])}: ` : `${size}: `;
+            return start + parts.map(sentence).join(" · ");
         });
     }
 
-    // The data that the button 'Measure on this GPU' sends.
-    window.todoSizes = (tab) => JSON.stringify({batch: valueOf(tab + "_batch_size"), passes: sizes(tab)});
-
-    async function ask(request) {
-        const response = await fetch(request);
-        const answer = await response.json();
-        return response.ok ? answer : {parts: [[String(answer.detail), ""]]};
-    }
-
-    // Each label gets its own element, so that the host can translate it.
-    function show(line, answers) {
-        line.replaceChildren();
-        answers.forEach((answer, index) => {
-            const pass = document.createElement("div");
-            if (answer.width) addText(pass, `${answer.width}×${answer.height}: `);
-            if (index > 0) {
-                addText(pass, "hires pass");
-                addText(pass, ": ");
-            }
-            answer.parts.forEach(([label, figures], part) => {
-                if (part > 0) addText(pass, " · ");
-                addText(pass, label);
-                if (figures !== "") addText(pass, " " + figures);
-            });
-            line.append(pass);
-        });
-    }
-
-    function addText(parent, text) {
-        const span = document.createElement("span");
-        span.style.whiteSpace = "pre-wrap";
-        span.textContent = text;
-        parent.append(span);
+    function show(line, texts) {
+        line.replaceChildren(...texts.map((text) => {
+            const shown = document.createElement("div");
+            shown.textContent = text;
+            return shown;
+        }));
     }
 
     function watch(line) {
+        const {tab} = line.dataset;
+        const ids = JSON.parse(line.dataset.ids);
         const knobs = JSON.parse(line.dataset.knobs);
         const values = {};
-        let shown = null; // the requests whose answers the line shows
+        let shown = null; // what the line has been asked for
         let asking = false;
-        let askAgain = 0; // when to repeat the requests, and how many more times, although nothing has changed
+        let askAgain = 0; // when to repeat the question, and how many more times, although nothing has changed
         let timesLeft = 0;
 
         async function update() {
-            if (asking || !isShown(line)) return;
+            if (asking || !isShown(line) || isTyping()) return;
             readKnobs(knobs, values);
-            const asked = requests(line.dataset.tab, values);
-            const key = JSON.stringify([asked, selectedCheckpoint(), lastInfotext(line.dataset.tab)]);
+            const result = byId(ids.measured);
+            const measured = result === null ? "" : result.textContent;
+            const key = JSON.stringify([sizes(tab), values, selectedCheckpoint(), lastInfotext(tab), measured]);
             const due = timesLeft > 0 && Date.now() >= askAgain;
             if (key === shown && !due) return;
             timesLeft = key === shown ? timesLeft - 1 : ASK_AGAIN_TIMES;
             shown = key;
             asking = true;
             try {
-                const answers = await Promise.all(asked.map(ask));
-                show(line, answers);
-                const loaded = (answers[0].checkpoint || "").split(" [")[0];
+                const answer = await ask(ids);
+                show(line, lines(answer));
+                const loaded = (answer.checkpoint || "").split(" [")[0];
                 if (!selectedCheckpoint() || loaded === selectedCheckpoint()) timesLeft = 0;
             } catch (error) {
-                line.textContent = ""; // the host is gone or busy; the next change sends new requests
+                show(line, []); // the host is gone or busy; the next change asks again
             } finally {
                 asking = false;
                 askAgain = Date.now() + ASK_AGAIN_MS;
             }
         }
 
+        keepNumbers(byId(ids.enabled));
         setInterval(update, READ_EVERY_MS);
     }
+
+    document.addEventListener("input", ({target}) => {
+        if (isNumberBox(target)) lastTyped = Date.now();
+    }, true);
 
     onUiLoaded(() => gradioApp().querySelectorAll(".todo-live").forEach(watch));
 })();

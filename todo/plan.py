@@ -17,12 +17,19 @@ LATENT_SCALE = 8
 LARGEST_SIDE = 16384
 """The largest side, in image pixels, that `plan` accepts."""
 
-_WIDTH, _HEIGHT = (
+WIDTH, HEIGHT = (
     Knob(name, kind=int, default=None, label=name.title(), help=f"{name} in pixels", minimum=64, maximum=LARGEST_SIDE)
     for name in ("width", "height")
 )
 _FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
 _HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="whether this is the hires pass of hires. fix")
+
+
+_TAPER_PARTS = 16
+"""A taper is averaged over so many equal parts of the step window."""
+
+Phrase = tuple[str, ...]
+"""A text with a {} for each figure, and the figures. The page can translate the text."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ToDo does at an image size, in a sampling step in which it is on.
+    """What ToDo does at an image size. Levels and work are those of a sampling step at the full ratio.
 
     Attributes:
         width, height: image size in pixels.
@@ -74,6 +81,7 @@ class Plan:
         levels: the self-attention levels, finest first.
         attention: work of the matrix products in self-attention.
         unet: work of the whole UNet.
+        overall: the same, averaged over all sampling steps of the pass: step window and taper count.
         window: start and end of the steps in which ToDo is on, as fractions of the pass's sampling steps.
         note: why nothing is downsampled; empty if something is.
     """
@@ -84,26 +92,36 @@ class Plan:
     levels: tuple[LevelPlan, ...]
     attention: Work
     unet: Work
+    overall: Work
     window: tuple[float, float]
     note: str
 
-    def parts(self) -> list[tuple[str, str]]:
-        """The prediction as pairs of a label and its figures. The label is text that the page can translate."""
+    @property
+    def same_in_every_step(self) -> bool:
+        """Whether every step of the pass has the full ratio."""
+        return self.overall == self.unet
+
+    def parts(self) -> list[Phrase]:
+        """The prediction as phrases: first what ToDo is worth, then what it keeps."""
         if self.note:
-            return [(self.note, "")]
-        changed = [level for level in self.levels if level.kept < level.tokens]
+            return [(self.note,)]
+        saved = "about {} less UNet work" if self.same_in_every_step else "about {} less UNet work over all steps"
+        return [(saved, times(self.overall.times_less)), *self.kept()]
+
+    def kept(self) -> list[Phrase]:
+        """The share of the keys that is kept, and in which steps."""
+        shares = [_share(level) for level in self.levels if level.kept < level.tokens]
         start, end = self.window
-        steps = [] if self.window == (0, 1) else [("steps", f"{100 * start:g}–{100 * end:g} %")]
-        return [
-            ("keys/values", _kept(changed)),
-            ("self-attention work", percent(self.attention.change)),
-            ("UNet work", percent(self.unet.change)),
-            *steps,
-        ]
+        steps: list[Phrase] = [] if self.window == (0, 1) else [("steps {}", f"{100 * start:g}–{100 * end:g} %")]
+        if len(shares) == 1:
+            return [("keys/values {} at one level", *shares), *steps]
+        if len(set(shares)) == 1:
+            return [("keys/values {} at {} levels", shares[0], str(len(shares))), *steps]
+        return [("keys/values {} by level", ", ".join(shares)), *steps]
 
     def summary(self) -> str:
         """The prediction in one line."""
-        return f"{self.width}×{self.height}: " + " · ".join(" ".join(part).strip() for part in self.parts())
+        return f"{self.width}×{self.height}: " + " · ".join(text.format(*figures) for text, *figures in self.parts())
 
     def to_dict(self) -> dict[str, Any]:
         """The plan for JSON, with `parts` and `summary`."""
@@ -126,12 +144,28 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
     Raises:
         SettingsError: a value is not allowed. Its `field` is 'width', 'height', 'family' or 'hires'.
     """
-    width, height = _WIDTH.parse(width), _HEIGHT.parse(height)
+    width, height = WIDTH.parse(width), HEIGHT.parse(height)
     family, hires = _FAMILY.parse(family), _HIRES.parse(hires)
     layout = FAMILIES[family]
     latent = (height // LATENT_SCALE, width // LATENT_SCALE)
     # In the first step of the window, a taper still has the full ratio.
-    moment = Moment(progress=settings.start, hires=hires)
+    levels, note = _levels(layout, latent, settings, Moment(progress=settings.start, hires=hires))
+    kept = _kept_by_level(layout, levels)
+    return Plan(
+        width=width,
+        height=height,
+        family=family,
+        levels=tuple(levels),
+        attention=Work(attention_work(layout, latent, {}), attention_work(layout, latent, kept)),
+        unet=Work(unet_work(layout, latent, {}), unet_work(layout, latent, kept)),
+        overall=_overall(layout, latent, settings, hires),
+        window=(settings.start, settings.end),
+        note=note,
+    )
+
+
+def _levels(layout: Family, latent: tuple[int, int], settings: Settings, moment: Moment) -> tuple[list[LevelPlan], str]:
+    """The self-attention levels at a point of sampling, and the note."""
     levels = []
     reasons = []
     for level, depth in enumerate(layout.depths):
@@ -143,17 +177,24 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
                 factor, reason = factor_at(settings, resolution, grid, moment)
                 reasons.append(reason)
             levels.append(_level_plan(layout, level, resolution, grid, factor))
-    kept = {layout.finest + index: level.kept for index, level in enumerate(levels)}
-    return Plan(
-        width=width,
-        height=height,
-        family=family,
-        levels=tuple(levels),
-        attention=Work(attention_work(layout, latent, {}), attention_work(layout, latent, kept)),
-        unet=Work(unet_work(layout, latent, {}), unet_work(layout, latent, kept)),
-        window=(settings.start, settings.end),
-        note=_note(reasons),
-    )
+    return levels, _note(reasons)
+
+
+def _kept_by_level(layout: Family, levels: list[LevelPlan]) -> dict[int, int]:
+    return {layout.finest + index: level.kept for index, level in enumerate(levels)}
+
+
+def _overall(layout: Family, latent: tuple[int, int], settings: Settings, hires: bool) -> Work:
+    """Work of the whole UNet, averaged over the pass."""
+    dense = unet_work(layout, latent, {})
+    inside = settings.end - settings.start
+    parts = _TAPER_PARTS if settings.taper else 1
+    saved = 0.0
+    for part in range(parts):
+        moment = Moment(settings.start + inside * (part + 0.5) / parts, hires=hires)
+        levels, _ = _levels(layout, latent, settings, moment)
+        saved += inside * (dense - unet_work(layout, latent, _kept_by_level(layout, levels))) / parts
+    return Work(dense, dense - round(saved))
 
 
 def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, int], factor: float) -> LevelPlan:
@@ -168,15 +209,6 @@ def _note(reasons: list[str]) -> str:
     return f"no effect {reasons[0] if len(set(reasons)) == 1 else AT_THIS_SIZE}"
 
 
-def _kept(levels: list[LevelPlan]) -> str:
-    """Keys before and after, by level. The ratio is shown once if it is the same at all levels."""
-    shares = [_share(level) for level in levels]
-    shown = [f"{level.tokens} → {level.kept}" for level in levels]
-    if len(set(shares)) == 1:
-        return f"{', '.join(shown)} ({shares[0]})"
-    return ", ".join(f"{change} ({share})" for change, share in zip(shown, shares, strict=True))
-
-
 def _share(level: LevelPlan) -> str:
     """The fraction kept, such as '×¼' or '×1/9'; '×0.44' if it is not one over a whole number."""
     whole, rest = divmod(level.tokens, level.kept)
@@ -185,6 +217,6 @@ def _share(level: LevelPlan) -> str:
     return "×¼" if whole == 4 else f"×1/{whole}"
 
 
-def percent(change: float) -> str:
-    """A relative change as text: '−28 %' for -0.28."""
-    return f"{round(100 * change):+d} %".replace("-", "−").replace("+0", "±0")
+def times(ratio: float) -> str:
+    """How many times less or faster, as text: '×1.5'. Where that would be no more than ×1.0, with two decimals."""
+    return f"×{ratio:.1f}" if round(ratio, 1) > 1 else f"×{ratio:.2f}"

@@ -92,7 +92,7 @@ class Knob:
         parsed: Any
         try:
             parsed = _CONVERTERS[self.kind](value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise self._error(value) from None
         if self.choices:
             valid = parsed in self.choices
@@ -129,11 +129,16 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
+_WORDS = {"true": True, "false": False, "1": True, "0": False}
+
+
 def _to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if isinstance(value, str):
+        return _WORDS[value.strip().lower()]
+    if isinstance(value, numbers.Real) and value in (0, 1):
+        return value == 1
     raise ValueError(value)
 
 
@@ -199,68 +204,62 @@ class Settings:
     )  # fmt: skip
     grid: int = _knob(
         int, 64, "Keys/values kept per side",
-        "The finest level keeps at most this many keys/values per side, each deeper level half as many as the level "
-        "above it. 64 matches the 512×512 images that SD1.5 was trained on. Lower is faster, but changes the image "
-        "more.",
+        "At the finest level. Lower is faster.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "2 keeps one of every 2×2 keys/values, a quarter of them. Applies to the finest self-attention level. 1 is "
-        "off.",
+        "At the finest level. 2 keeps a quarter, 1 all.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
         float, 1.0, "Ratio at deeper levels",
-        "The ratio for the coarser levels, down to the one that 'Max downsample' sets. 1 is off.",
+        "For the coarser levels. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="deep factor",
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 4, "Max downsample (resolution)",
-        "The deepest level that ToDo changes. 1: only the model's finest self-attention level. 2: also the level at "
-        "half that size, and so on. The middle block is never changed.",
+        "The coarsest level that changes. 1 is the finest one.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
         str, "nearest", "Method",
-        "How the kept keys/values are made. nearest and nearest-exact select tokens, which is fastest; bilinear and "
-        "area blend them.",
+        "nearest and nearest-exact select tokens; the others blend.",
         choices=("nearest", "nearest-exact", "bilinear", "area"), suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: the pattern of kept tokens changes at every sampling step, so that every token is used in turn, at no "
-        "extra cost. fixed: the same regular grid at every step, as in the paper.",
+        "cycle: other tokens at every step. fixed: the paper's grid.",
         choices=("cycle", "fixed"), suffix="phase",
     )  # fmt: skip
     start: float = _knob(
         float, 0.0, "Steps: from",
-        "ToDo is off before this fraction of each pass's sampling steps.",
+        "ToDo is off before this share of each pass's steps.",
         minimum=0, maximum=1, step=0.05, suffix="start",
     )  # fmt: skip
     end: float = _knob(
         float, 1.0, "Steps: to",
-        "ToDo is off from this fraction of each pass's sampling steps onwards. 1 keeps it on to the last step.",
+        "ToDo is off from this share on. 1: on to the last step.",
         minimum=0, maximum=1, step=0.05, suffix="end",
     )  # fmt: skip
     taper: bool = _knob(
         bool, False, "Taper",
-        "Within this range of steps, the ratio falls linearly from its full value to 1.",
+        "From the first to the last step of the window, the ratio falls linearly to 1.",
         suffix="taper",
     )  # fmt: skip
     passes: str = _knob(
         str, "both", "Passes",
-        "The pass of hires. fix in which ToDo is on. img2img, and txt2img without hires. fix, count as first.",
+        "The pass of hires. fix in which ToDo is on. Without hires. fix, it is the first.",
         choices=("both", "first", "hires"), suffix="passes",
     )  # fmt: skip
     hires_factor: float = _knob(
         float, 0.0, "Downsample ratio in the hires pass",
-        "A separate ratio for the finest level in the hires pass. 0: the same as in the first pass. 1: off.",
+        "0: as in the first pass.",
         minimum=0, maximum=8, step=0.25, mode="manual", suffix="hires factor",
     )  # fmt: skip
     controlnet: bool = _knob(
         bool, True, "ControlNet too",
-        "Also downsamples in the encoder of an active ControlNet, which is a copy of the first half of the UNet.",
+        "Also downsamples in the encoder of an active ControlNet.",
         suffix="controlnet",
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from benchmarks import output
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Counted, Result, Row, SizeResult, Spread
-from todo.plan import percent
 
 MODELS = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
 
@@ -73,7 +72,7 @@ def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:
         _spread(size.speedup(row), "×"),
         _share(size.limit_share(row)),
         "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB",
-        "" if change is None else percent(change),
+        "" if change is None else _percent(change),
     )
 
 
@@ -88,6 +87,11 @@ def _spread(spread: Spread | None, unit: str = "") -> str:
         return ""
     digits = 2 if unit or spread.median >= 1 else 4
     return f"{spread.median:.{digits}f}{unit} ({spread.low:.{digits}f}–{spread.high:.{digits}f})"
+
+
+def _percent(change: float) -> str:
+    """A relative change: '−28 %' for -0.28."""
+    return f"{round(100 * change):+d} %".replace("-", "−").replace("+0", "±0")
 
 
 def _share(share: Spread | None) -> str:

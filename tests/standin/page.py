@@ -22,7 +22,8 @@ from tests.standin import host as standin
 from tests.standin import models
 
 SCRIPTS = {"page.js": Path(__file__).with_name("page.js"), "todo.js": standin.ROOT / "javascript" / "todo.js"}
-STYLE = ".input-accordion .input-accordion-checkbox { margin-right: 0.5em !important }"
+STYLE = (standin.ROOT / "style.css").read_text(encoding="utf8")
+STYLE += ".input-accordion .input-accordion-checkbox { margin-right: 0.5em !important }"
 CHECKPOINTS = {
     "sd15.safetensors [aaaaaaaaaa]": ("sd1", 0.0),
     "slow.safetensors [cccccccccc]": ("sdxl", 2.0),

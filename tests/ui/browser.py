@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
+
+from todo.webui.request import NAMES
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 LOCAL = "127.0.0.1"
@@ -26,11 +28,14 @@ def missing() -> str:
 
 
 class Tab:
-    """A tab of the browser. `asked` holds the requests to the plan route so far, `errors` the errors on the page."""
+    """A tab of the browser. `asked` holds the questions of the live line so far, `errors` the errors on the page.
+
+    A question is a dict with the sizes as `passes`, and the values of our controls by name.
+    """
 
     def __init__(self, page: Any, url: str):
         self.page = page
-        self.asked: list[dict[str, str]] = []
+        self.asked: list[dict[str, Any]] = []
         self.errors: list[str] = []
         page.set_default_timeout(1000 * SECONDS)
         page.on("request", self._on_request)
@@ -42,9 +47,11 @@ class Tab:
         page.wait_for_selector("#script_txt2img_todo_enabled-visible-checkbox", state="attached")
 
     def _on_request(self, request: Any) -> None:
-        address = urlsplit(request.url)
-        if address.path == "/todo/v1/plan":
-            self.asked.append({name: values[0] for name, values in parse_qs(address.query).items()})
+        if not urlsplit(request.url).path.startswith("/run/"):
+            return
+        first, *values = json.loads(request.post_data)["data"] or [None]
+        if isinstance(first, str) and first.startswith('{"id":'):
+            self.asked.append({**json.loads(first), **dict(zip(NAMES, values, strict=False))})
 
     def _on_console(self, message: Any) -> None:
         if message.type == "error":
@@ -103,6 +110,10 @@ class Tab:
     def open(self, tab: str = "txt2img") -> None:
         """Opens our accordion, which enables ToDo."""
         self.accordion(tab).locator(".label-wrap").first.click()
+
+    def unfold(self, tab: str = "txt2img") -> None:
+        """Shows the controls that are folded away."""
+        self.knob("more", tab).locator(".label-wrap").click()
 
     def number(self, element: str, value: float) -> None:
         field = self.find(f"#{element} input[type=number]")

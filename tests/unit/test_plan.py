@@ -159,24 +159,44 @@ def test_levels(width, height, settings, family, resolutions, grids, kept):
 
 
 def test_summary():
-    line = plan(1024, 1024, MANUAL).summary()
     predicted = plan(1024, 1024, MANUAL)
-    attention, unet = (round(-100 * work.change) for work in (predicted.attention, predicted.unet))
-    assert line == (
-        f"1024×1024: keys/values 16384 → 4096 (×¼) · self-attention work −{attention} % · UNet work −{unet} %"
-    )
-    assert 0 < unet < attention < 75
+    less = predicted.unet.times_less
+    assert predicted.summary() == f"1024×1024: about ×{less:.1f} less UNet work · keys/values ×¼ at one level"
+    assert 1 < less < predicted.attention.times_less < 4
+
+
+@pytest.mark.parametrize(
+    ("window", "share"), [({"end": 0.5}, 0.5), ({"start": 0.25}, 0.75), ({"start": 0.2, "end": 0.6}, 0.4)]
+)
+def test_steps_outside_the_window_count_as_dense(window, share):
+    whole, part = plan(2048, 2048, Settings()), plan(2048, 2048, Settings(**window))
+    assert part.unet == whole.unet == whole.overall
+    assert part.overall.change == pytest.approx(share * whole.unet.change)
+    assert f"about ×{part.overall.times_less:.1f} less UNet work over all steps · " in part.summary()
+
+
+def test_a_taper_saves_less_than_the_full_ratio():
+    whole, tapered = plan(2048, 2048, Settings()), plan(2048, 2048, Settings(taper=True))
+    assert 0 > tapered.overall.change > whole.overall.change
+    assert " over all steps · " in tapered.summary()
+    half = plan(2048, 2048, Settings(taper=True, end=0.5))
+    assert half.overall.change == pytest.approx(tapered.overall.change / 2)
+
+
+def test_a_small_saving_is_not_rounded_away():
+    assert "about ×1.03 less UNet work" in plan(1024, 1024, Settings(start=0.9)).summary()
 
 
 @pytest.mark.parametrize(
     ("size", "settings", "part"),
     [
-        ((1024, 1024), Settings(), "16384 → 4096, 4096 → 1024, 1024 → 256 (×¼)"),
-        ((1536, 1536), FINEST, "36864 → 4096 (×1/9)"),
-        ((2048, 2048), FINEST, "65536 → 4096 (×1/16)"),
-        ((1024, 1024), Settings(factor=1.5), "16384 → 7396 (×0.45)"),
-        ((1024, 1024), Settings(factor=3, deep_factor=2), "16384 → 1849 (×0.11), 4096 → 1024 (×¼), 1024 → 256 (×¼)"),
-        ((1024, 512), MANUAL, "1024×512: keys/values 8192 → 2048"),
+        ((1024, 1024), Settings(), "keys/values ×¼ at 3 levels"),
+        ((1536, 1536), FINEST, "keys/values ×1/9 at one level"),
+        ((2048, 2048), FINEST, "keys/values ×1/16 at one level"),
+        ((1024, 1024), Settings(factor=1.5), "keys/values ×0.45 at one level"),
+        ((1024, 1024), Settings(factor=3, deep_factor=2), "keys/values ×0.11, ×¼, ×¼ by level"),
+        ((1024, 512), MANUAL, "1024×512: about ×"),
+        ((1024, 1024), Settings(start=0.2, end=0.5), " · steps 20–50 %"),
     ],
 )
 def test_summary_parts(size, settings, part):
@@ -200,7 +220,7 @@ def test_the_reason_for_no_effect_is_stated():
     assert plan(1024, 1024, Settings(passes="hires"), hires=True).note == ""
     assert plan(1024, 1024, Settings(start=0.5, end=0.5)).note
     assert plan(1024, 1024, Settings(start=0.5, end=0.7)).note == ""
-    assert plan(1024, 1024, Settings(taper=True)) == plan(1024, 1024, Settings())
+    assert plan(1024, 1024, Settings(taper=True)).levels == plan(1024, 1024, Settings()).levels
 
 
 def test_hires_factor():

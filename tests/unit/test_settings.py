@@ -190,7 +190,10 @@ def test_whole_numbers(field):
     assert type(settings.max_downsample) is int
 
 
-@pytest.mark.parametrize(("value", "taper"), [(True, True), (False, False), ("true", True), ("False", False)])
+@pytest.mark.parametrize(
+    ("value", "taper"),
+    [(True, True), (False, False), ("true", True), ("False", False), (1, True), (0, False), ("1", True), ("0", False)],
+)
 def test_booleans(value, taper):
     assert Settings.from_dict({"taper": value}).taper is taper
 

@@ -173,7 +173,27 @@ def test_a_batch_that_was_skipped_is_not_compared(host, call):
     at_each_step(host, skip)
     outcome = host.generate(COMPARE, n_iter=2)
     assert not any(map(is_sheet, outcome.processed.images))
-    assert "no comparison image" in outcome.processed.comments
+    assert "Compare with dense: skipped, so no comparison image was made" in outcome.processed.comments
+
+
+def test_one_click_on_interrupt_during_the_first_run_ends_all_after_that_image(host):
+    """With more than one job to do, the host's button ends the generation after the image at work."""
+    seen = patched(host)
+    at_each_step(host, lambda denoiser: host.shared.state.stop_generating() if denoiser.step == 2 else None)
+    outcome = host.generate(COMPARE, n_iter=2)
+    assert seen == [True] * STEPS
+    assert torch.equal(outcome.latents, host.generate(FACTOR_2).latents)
+    assert [is_sheet(image) for image in outcome.processed.images] == [False]
+    assert "interrupted, so no comparison image was made" in outcome.processed.comments
+
+
+def test_one_click_on_interrupt_during_the_dense_run_ends_it_at_once(host):
+    seen = patched(host)
+    at_each_step(host, lambda _: host.shared.state.stop_generating() if len(seen) == STEPS + 1 else None)
+    outcome = host.generate(COMPARE)
+    assert seen == [True] * STEPS + [False] * 2
+    assert len(outcome.processed.images) == 1
+    assert "interrupted, so no comparison image was made" in outcome.processed.comments
 
 
 def test_a_failed_dense_run_keeps_the_image(host, monkeypatch):

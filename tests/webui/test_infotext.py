@@ -39,13 +39,18 @@ def read(host, parameters):
     return {name: reader(parameters) for name, reader in host.ours("webui.infotext").READERS.items()}
 
 
+def on_page(table, values):
+    """The values as the page's controls hold them: choices are text."""
+    return {name: str(value) if "enum" in table.get(name, ()) else value for name, value in values.items()}
+
+
 @given(data=st.data())
 def test_all_settings_are_read_back(running_host, table, data):
     settings = draw_settings(running_host, table, data)
     parameters = running_host.ours("webui.infotext").write(settings)
     values = read(running_host, through_the_host(running_host, parameters))
     assert values.pop("enabled") is True
-    assert values == settings.to_dict()
+    assert values == on_page(table, settings.to_dict())
 
 
 @given(data=st.data())
@@ -64,7 +69,7 @@ def test_the_api_can_convert_each_value_to_the_type_of_its_control(running_host,
     # The host converts the result of a field's function to type(component.value).
     settings = draw_settings(running_host, table, data)
     parameters = through_the_host(running_host, running_host.ours("webui.infotext").write(settings))
-    expected = {"enabled": True, **settings.to_dict()}
+    expected = {"enabled": True, **on_page(table, settings.to_dict())}
     for (control, reader), name in zip(running_host.script().infotext_fields, expected, strict=True):
         value = reader(parameters)
         kind = type(control.value)
@@ -72,11 +77,11 @@ def test_the_api_can_convert_each_value_to_the_type_of_its_control(running_host,
         assert kind(value) == value == expected[name]
 
 
-def test_the_settings_of_a_generation_are_read_back(host):
+def test_the_settings_of_a_generation_are_read_back(host, table):
     wanted = {"mode": "manual", "factor": 2.5, "max_downsample": 2, "end": 0.6, "taper": True}
     outcome = host.generate(wanted, steps=1)
     values = read(host, host.infotext_utils.parse_generation_parameters(outcome.processed.info))
-    assert {name: values[name] for name in wanted} == wanted
+    assert {name: values[name] for name in wanted} == on_page(table, wanted)
 
 
 def test_the_defaults_need_one_key_only(host):
@@ -104,7 +109,7 @@ def test_missing_keys_reset_their_controls_to_the_defaults(host):
         ("ToDo factor", "99", "factor"),
         ("ToDo max downsample", "3", "max_downsample"),
         ("ToDo method", "lanczos", "method"),
-        ("ToDo taper", "1", "taper"),
+        ("ToDo taper", "2", "taper"),
     ],
 )
 def test_an_invalid_value_is_ignored_with_a_warning(host, key, value, name):

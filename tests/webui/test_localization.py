@@ -23,7 +23,9 @@ def shown(host):
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
-    return words | {compare.label, compare.help, page.MEASURE, page.STOP} | live_words(host)
+    words |= {compare.label, compare.help, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
+    live = host.ours("webui.live")
+    return words | {live.MEASURED, live.MEASURED_OVERALL} | live_words(host)
 
 
 def live_words(host):
@@ -34,13 +36,14 @@ def live_words(host):
 
     def ask(**query):
         answer = client.get("/todo/v1/plan", params={"width": 1024, "height": 1024, **query}).json()
-        words.update(label for label, _ in answer["parts"])
+        words.update(text for text, *_ in answer["parts"])
 
     for passes in ("both", "first", "hires"):
         for size in (512, 2048):
             for end in (0, 0.5, 1):
                 for deep in (1, 2):
                     ask(width=size, height=size, passes=passes, end=end, max_downsample=deep)
+    ask(mode="manual", factor=3, deep_factor=2)
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
     host.use_checkpoint("sd3")
     ask()
@@ -51,9 +54,12 @@ def live_words(host):
 
 def test_the_live_line_uses_all_these_texts(shown):
     assert {
-        "keys/values",
-        "self-attention work",
-        "UNet work",
+        "about {} less UNet work",
+        "about {} less UNet work over all steps",
+        "keys/values {} at {} levels",
+        "keys/values {} at one level",
+        "keys/values {} by level",
+        "steps {}",
         "no effect at this size",
         "no effect in this pass",
         "no effect outside the step window",
@@ -64,8 +70,14 @@ def test_the_live_line_uses_all_these_texts(shown):
 
 def test_the_browsers_script_shows_no_other_texts(shown):
     source = (ROOT / "javascript" / "todo.js").read_text(encoding="utf8")
-    words = re.findall(r'addText\(\w+, "([^"]+)"\)', source)
-    assert {word for word in words if word.strip(" :·")} <= shown
+    words = re.findall(r'sentence\(\["([^"]+)"\]\)', source)
+    assert {*words} == {"hires pass"} <= shown
+
+
+def test_translations_have_a_place_for_each_figure(shown):
+    for file in FILES:
+        translated = json.loads(file.read_text(encoding="utf8"))
+        assert [text for text in shown if translated[text].count("{}") != text.count("{}")] == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -89,12 +89,14 @@ def test_a_step_of_two_calls_takes_twice_as_long(host, calls, monkeypatch):
 def test_the_hires_pass_has_its_own_results(host, calls, mode):
     page = measure(host, SIZE, {"width": 256, "height": 192}, mode=mode, grid=16, factor=2.0, hires_factor=3.0)
     lines = [part for part in text(page) if "per step" in part]
-    assert [line.split(":")[0] for line in lines] == ["128×96", "256×192, hires pass"]
+    # At the smaller size, no number of keys/values per side acts.
+    small = {"manual": ["128×96"], "auto": []}[mode]
+    assert [line.split(":")[0] for line in lines] == [*small, "256×192, hires pass"]
     if mode == "manual":
         assert text(page)[-8::2] == ["ratio 2.25", "ratio 3", "ratio 4.5", "ratio 6"]
     else:
         assert text(page)[-4:-1:2] == ["24 per side", "16 per side"]
-    assert {shape[2:] for shape, _ in calls} == {(12, 16), (24, 32)}
+    assert {shape[2:] for shape, _ in calls} == {(24, 32), *[(12, 16)] * len(small)}
 
 
 def test_the_step_window_is_ignored(host, calls):
@@ -102,8 +104,41 @@ def test_the_step_window_is_ignored(host, calls):
     assert [kept for _, kept in calls[1:6]] == [192, 88, 48, 24, 12]
 
 
-def test_no_effect_is_stated(host):
-    assert "no effect at this size" in measure(host, mode="auto")
+def test_where_no_setting_acts_it_says_so_at_once(host, calls):
+    said = []
+    page = measure(host, progress=lambda *_, desc: said.append(desc), mode="auto")
+    assert text(page) == ["128×96: no effect at this size"]
+    assert calls == said == []
+
+
+def test_a_pass_where_no_setting_acts_is_left_out(host, calls):
+    page = text(measure(host, SIZE, {"width": 256, "height": 192}, mode="manual", factor=2.0, passes="hires"))
+    assert page[0] == "128×96: no effect in this pass"
+    assert page[1].startswith("256×192, hires pass: dense ")
+    assert {shape[2:] for shape, _ in calls} == {(24, 32)}
+    page = text(measure(host, SIZE, {"width": 256, "height": 192}, mode="manual", factor=2.0, passes="first"))
+    assert page[0].startswith("128×96: dense ")
+    assert page[-1] == "256×192, hires pass: no effect in this pass"
+
+
+def test_a_measurement_is_remembered_for_the_live_line(host):
+    measure(host, **MANUAL, end=0.5)
+    settings = host.ours("settings").Settings
+    size = host.ours("webui.figures").Pass(128, 96, 1, False)
+    recall = host.ours("webui.measured").recall
+    assert recall(size, settings(factor=2, taper=True)) > 0
+    assert recall(size, settings(factor=3)) > 0
+    assert recall(size, settings(factor=2.25)) is None
+
+
+def test_it_can_be_stopped_before_it_begins(host, calls):
+    token = host.ours("webui.measure").announce()
+    host.ours("webui.measure").stop()
+    sizes = json.dumps({"batch": 1, "passes": [SIZE]})
+    page = host.ours("webui.measure").measure(sizes, values(host, **MANUAL), lambda done, desc: None, token)
+    assert text(page) == ["Measurement stopped"]
+    assert len(calls) <= 1
+    assert "per step" in measure(host, **MANUAL)
 
 
 def test_a_model_without_such_attention(host):
@@ -114,14 +149,15 @@ def test_a_model_without_such_attention(host):
 
 def test_ratios_below_one_are_left_out(host):
     page = measure(host, SIZE, SIZE, **MANUAL, hires_factor=0.5)
-    assert "hires pass: dense" in page
-    assert "no effect at this size" in page
+    assert text(page)[-1] == "128×96, hires pass: no effect at this size"
 
 
 def test_a_compiled_model_is_not_measured(host, calls, monkeypatch):
+    import torch._dynamo  # noqa: F401  # as torch.compile does
+
     compiled = host.unet.input_blocks[1]
     monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
-    assert text(measure(host))[0].startswith("torch.compile recompiles this model")
+    assert text(measure(host, **MANUAL))[0].startswith("torch.compile recompiles this model")
     assert len(calls) <= 1
 
 
@@ -147,7 +183,7 @@ def test_a_model_without_a_plan_is_measured_without_a_prediction(host):
 
 
 @pytest.mark.parametrize(
-    ("size", "word"), [({"width": 0, "height": 96}, "width"), ({"width": 128, "height": 10**6}, "height")]
+    ("size", "word"), [({"width": 0, "height": 96}, "Width"), ({"width": 128, "height": 10**6}, "Height")]
 )
 def test_an_invalid_image_size(host, calls, size, word):
     assert text(measure(host, size))[0].startswith(f"{word}: ")
@@ -155,7 +191,7 @@ def test_an_invalid_image_size(host, calls, size, word):
 
 
 def test_an_invalid_value(host, calls):
-    assert "factor: 99 is not allowed" in measure(host, mode="manual", factor=99)
+    assert "Downsample ratio (per side): 99 is not allowed" in measure(host, mode="manual", factor=99)
     assert calls == []
 
 
@@ -184,8 +220,8 @@ def test_the_hosts_step_continues_with_the_settings_of_the_pass(host, monkeypatc
     handle = out_of_memory_at(host, monkeypatch, 24 * 32)
     page = measure(host, SIZE, {"width": 256, "height": 192}, **MANUAL, passes="hires")
     handle.remove()
-    lines = [part for part in text(page) if "dense" in part and ":" in part]
-    assert "no effect in this pass" in lines[0]
+    lines = [part for part in text(page) if ":" in part]
+    assert lines[0] == "128×96: no effect in this pass"
     assert re.fullmatch(r"256×192, hires pass: dense does not fit in memory · ToDo \d+ ms per step", lines[1])
 
 
@@ -259,7 +295,7 @@ def test_nothing_is_saved_and_no_script_is_called(host, monkeypatch):
 
 def test_a_failure_is_shown_and_logged(host, monkeypatch):
     monkeypatch.setattr(host.processing, "process_images", lambda p: 1 / 0)
-    assert text(measure(host)) == ["Measuring failed: ZeroDivisionError: division by zero"]
+    assert text(measure(host, **MANUAL)) == ["Measuring failed: ZeroDivisionError: division by zero"]
     assert host.log.at("ERROR") == ["Measuring failed"]
 
 
@@ -293,7 +329,8 @@ def test_it_waits_for_a_running_generation(host, calls):
     assert reached.wait(20)
     waiting = threading.Event()
     pages = []
-    measuring = threading.Thread(target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set())))
+    waits = {"progress": lambda *_, **__: waiting.set()}
+    measuring = threading.Thread(target=lambda: pages.append(measure(host, **waits, **MANUAL)))
     measuring.start()
     assert waiting.wait(20)
     assert not any(shape == (2, 4, 12, 16) for shape, _ in calls)
@@ -309,7 +346,9 @@ def test_it_waits_for_a_running_generation(host, calls):
 def test_a_waiting_measurement_can_be_stopped(host, calls):
     with host.call_queue.queue_lock:
         waiting, pages = threading.Event(), []
-        thread = threading.Thread(target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set())))
+        thread = threading.Thread(
+            target=lambda: pages.append(measure(host, progress=lambda *_, **__: waiting.set(), **MANUAL))
+        )
         thread.start()
         assert waiting.wait(20)
         host.ours("webui.measure").stop()

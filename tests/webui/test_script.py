@@ -46,7 +46,7 @@ def test_each_default_has_the_type_of_its_knob(host, knobs):
     # The API converts generation parameters to the type of the control's value.
     for tab in TABS:
         for name, control in controls(host, tab).items():
-            kind = bool if name in ("enabled", "compare") else knobs[name].kind
+            kind = bool if name in ("enabled", "compare") else str if knobs[name].choices else knobs[name].kind
             assert type(control.value) is kind, name
     assert controls(host)["enabled"].value is False
 
@@ -56,13 +56,13 @@ def test_each_control_shows_its_row(host, knobs):
         control = controls(host)[name]
         assert control.label == knob.label
         assert control.info == knob.help
-        assert control.value == knob.default
+        assert knob.parse(control.value) == knob.default
         if isinstance(control, gr.Slider):
             assert (control.minimum, control.maximum, control.step) == (knob.minimum, knob.maximum, knob.step)
         elif knob.choices:
             # gradio converts the choices of a radio to pairs of label and value.
             values = [choice[1] if isinstance(choice, tuple) else choice for choice in control.choices]
-            assert values == list(knob.choices)
+            assert values == [str(choice) for choice in knob.choices]
 
 
 def test_labels_and_ids_are_unique(host):

@@ -62,6 +62,12 @@ def test_reloading_the_page_does_not_add_the_axes_twice(own_host):
     assert len(axes(own_host)) == 1 + len(own_host.ours("settings").KNOBS)
 
 
+@pytest.mark.parametrize("value", ["abc", "16.5", "999"])
+def test_a_wrong_number_says_what_is_allowed(host, value):
+    with pytest.raises(ValueError, match=r"Keys/values kept per side: .* must be a whole number from 16 to 128"):
+        plot(host, ("grid", [value]))
+
+
 def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
     for name, knob in host.ours("settings").KNOBS.items():
         option = axis(host, name)
@@ -70,7 +76,8 @@ def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
             assert option.choices() == ([str(choice) for choice in knob.choices] or ["True", "False"])
             option.confirm(None, option.choices())
         else:
-            assert option.type is knob.kind
+            # The plot compares an axis's type with int and float to decide whether ranges are read.
+            assert option.type == knob.kind
             assert option.choices is None
             option.confirm(None, [knob.minimum, knob.maximum, knob.default])
 
@@ -88,7 +95,7 @@ def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
         ("phase", ["random"]),
         ("start", [-1.0]),
         ("end", [1.01]),
-        ("taper", ["1"]),
+        ("taper", ["on"]),
         ("passes", ["third"]),
         ("hires_factor", [float("nan")]),
     ],
@@ -97,7 +104,8 @@ def test_an_invalid_value_stops_the_plot_before_it_begins(host, name, values):
     with pytest.raises(host.ours("settings").SettingsError) as caught:
         plot(host, (name, values))
     assert caught.value.field == name
-    assert name in str(caught.value)
+    shown = axis(host, name).label.removeprefix("[ToDo] ") if name != "enabled" else "ToDo · Token Downsampling"
+    assert str(caught.value).startswith(f"{shown}: ")
 
 
 def test_a_value_only_affects_its_own_copy(host):

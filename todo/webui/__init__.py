@@ -7,10 +7,13 @@ generation   ToDo during one generation: patch, point of sampling, report
 compare      the same generation a second time, dense
 sheet        the comparison image
 measure      times a sampling step with several settings
+candidates   the settings that a measurement times
 rounds       times one UNet call in alternating rounds
 figures      the result of a measurement, as text and HTML
+measured     what was measured, for the live line
 infotext     Settings as generation parameters, and back
 ui           the accordion
+live         the live line
 xyz          axes of the X/Y/Z plot
 api          the routes /todo/v1/...
 log          the logger

@@ -1,4 +1,7 @@
-"""The routes /todo/v1/schema and /todo/v1/plan. They only compute: neither changes any state."""
+"""The routes /todo/v1/schema and /todo/v1/plan. They only compute: neither changes any state.
+
+The host asks for no login at the routes of extensions. So of the host they tell nothing but the family of its model.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,10 @@ from fastapi.responses import JSONResponse
 
 from ..plan import plan as predict
 from ..settings import KNOBS, Settings, SettingsError, unknown_name
-from . import host
+from . import host, live
 from .request import COMPARE, ENABLED
 
 PLAN_ARGUMENTS = ("width", "height", "family", "hires")
-NO_MODEL = "no model is loaded yet"
-NOT_THIS_MODEL = "no effect on this model"
 
 
 def register(demo: Any, app: FastAPI) -> None:
@@ -50,12 +51,11 @@ def _plan(query: dict[str, str]) -> dict[str, Any]:
     settings = Settings.from_dict({name: value for name, value in query.items() if name in KNOBS})
     arguments: dict[str, Any] = {name: query.get(name) for name in PLAN_ARGUMENTS}
     model = host.loaded_model()
-    about = {"checkpoint": host.checkpoint(model) if model else None}
     if arguments["family"] is None:
         arguments["family"] = host.family(model)
     if arguments["family"] is None:
         # Check the other values all the same.
         predict(**{**arguments, "family": "sd1"}, settings=settings)
-        note = NOT_THIS_MODEL if model else NO_MODEL
-        return {**about, "family": None, "note": note, "parts": [(note, "")], "summary": note}
-    return {**about, **predict(**arguments, settings=settings).to_dict()}
+        note = live.without_family(model)
+        return {"family": None, "note": note, "parts": [(note,)], "summary": note}
+    return predict(**arguments, settings=settings).to_dict()

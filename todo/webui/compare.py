@@ -22,15 +22,20 @@ from .request import requested
 TIMING = "todo_half"
 """The attribute of `p` that holds its Timing."""
 
-INTERRUPTED = "Compare with dense: interrupted, so no comparison image was made"
-
 
 class Timing:
-    """What is recorded during one of the two runs: seconds of sampling, and whether the user interrupted it."""
+    """What is recorded during one of the two runs.
 
-    def __init__(self) -> None:
+    Attributes:
+        dense: whether it is the dense run.
+        seconds: time of sampling.
+        ended: how the user ended it, as in `host.ended`.
+    """
+
+    def __init__(self, dense: bool) -> None:
+        self.dense = dense
         self.seconds = 0.0
-        self.interrupted = False
+        self.ended = ""
         self._since: float | None = None
 
     def start(self) -> None:
@@ -54,19 +59,19 @@ class Comparison:
         self.runner = p.scripts
         self.random = runs.random_state()
         self.dense = _dense_copy(p, first_argument)
-        setattr(p, TIMING, Timing())
-        setattr(self.dense, TIMING, Timing())
+        setattr(p, TIMING, Timing(dense=False))
+        setattr(self.dense, TIMING, Timing(dense=True))
 
     def complete(self, p: Any, processed: Any) -> None:
         """Makes the dense run and appends the comparison image. Never raises, so that the images are not lost."""
         p.scripts = self.runner
-        note = INTERRUPTED
         try:
             todo_images = runs.generated_images(p, processed)
-            if not getattr(p, TIMING).interrupted and not host.interrupted():
-                dense_images = self._generate_dense(p)
-                if dense_images is not None and len(dense_images) == len(todo_images):
-                    note = self._add_sheet(p, processed, list(zip(dense_images, todo_images, strict=True)))
+            dense_images = [] if self._ended(p) else self._generate_dense(p)
+            if self._ended(p) or len(dense_images) != len(todo_images):
+                note = f"Compare with dense: {self._ended(p) or 'interrupted'}, so no comparison image was made"
+            else:
+                note = self._add_sheet(p, processed, list(zip(dense_images, todo_images, strict=True)))
         except Exception as error:
             logger.exception("Compare with dense failed")
             runs.free_memory()
@@ -74,13 +79,16 @@ class Comparison:
         logger.info(note)
         processed.comments += f"{note}\n"
 
-    def _generate_dense(self, p: Any) -> list[Any] | None:
-        """The images without ToDo; None if the user interrupted the run."""
+    def _ended(self, p: Any) -> str:
+        """How the user ended one of the runs, as in `host.ended`."""
+        return getattr(p, TIMING).ended or getattr(self.dense, TIMING).ended or host.ended()
+
+    def _generate_dense(self, p: Any) -> list[Any]:
+        """The images without ToDo."""
         _pin_prompts_and_seeds(self.dense, p)
         with runs.random_state_of(self.random), runs.last_prompt_kept():
             processed = runs.generate(self.dense)
-        interrupted = getattr(self.dense, TIMING).interrupted or host.interrupted()
-        return None if interrupted else runs.generated_images(self.dense, processed)
+        return runs.generated_images(self.dense, processed)
 
     def _add_sheet(self, p: Any, processed: Any, pairs: list[tuple[Any, Any]]) -> str:
         seconds = [getattr(run, TIMING).seconds for run in (self.dense, p)]
@@ -121,6 +129,9 @@ def step(params: Any) -> None:
     denoiser = host.denoiser(params)
     timing = getattr(denoiser.p, TIMING, None) if denoiser else None
     if timing:
+        # Interrupting ends the images with ToDo after the one at work. What is missing then is only the comparison.
+        if timing.dense and host.stopping():
+            runs.interrupt()
         timing.start()
         _running[:] = [weakref.ref(timing)]
 
@@ -136,8 +147,8 @@ def step_done(params: Any) -> None:
 def note_interruption(p: Any) -> None:
     """After each batch. The host forgets that a batch was skipped when the next one begins."""
     timing = getattr(p, TIMING, None)
-    if timing and host.interrupted():
-        timing.interrupted = True
+    if timing:
+        timing.ended = timing.ended or host.ended()
 
 
 _running: list[weakref.ref[Timing]] = []

@@ -91,6 +91,11 @@ def message(text: str) -> str:
     return f'<div style="margin-top: 0.5em">{escape(text)}</div>'
 
 
+def waiting(text: str) -> str:
+    """HTML of a line of text, with room for a progress bar."""
+    return f'<div class="todo-waiting">{escape(text)}</div>'
+
+
 def _time(row: Row) -> str:
     if row.seconds is None:
         return "does not fit in memory"

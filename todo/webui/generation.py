@@ -123,9 +123,9 @@ def finish(p: Any, processed: Any) -> None:
     # Other extensions call this in the middle of a generation with a copy of `p`. The generation then continues.
     if not generation or generation.owner() is not p:
         return
-    interrupted_early = not generation.steps and host.interrupted()
+    ended_early = not generation.steps and host.ended()
     reason = generation.why_no_effect() if generation.steps else NOT_ANNOUNCED
-    if reason and not interrupted_early:
+    if reason and not ended_early:
         logger.log(logging.WARNING if generation.unsupported else logging.INFO, "no effect %s", reason)
         processed.comments += f"ToDo has no effect {reason}\n"
     elif generation.steps:

@@ -60,6 +60,11 @@ def checkpoint(model: Any) -> str:
     return str(model.sd_checkpoint_info.title)
 
 
+def attention() -> str:
+    """The attention optimisation that the host's settings choose; '' on a host where a start option chooses it."""
+    return str(getattr(shared.opts, "cross_attention_optimization", ""))
+
+
 def denoiser(params: Any) -> Any:
     """The host's denoiser behind a callback's `params`. It has the attributes `p`, `step` and `total_steps`. None if it
     cannot be found."""
@@ -76,9 +81,17 @@ def denoiser(params: Any) -> Any:
     return None
 
 
-def interrupted() -> bool:
-    """Whether the user interrupted the generation or skipped a batch."""
-    return bool(shared.state.interrupted or shared.state.skipped)
+def ended() -> str:
+    """How the user ended the generation: 'interrupted', also if it will end after this image; 'skipped' for a batch;
+    '' if they did not."""
+    if shared.state.interrupted or stopping():
+        return "interrupted"
+    return "skipped" if shared.state.skipped else ""
+
+
+def stopping() -> bool:
+    """Whether the user interrupted the generation so that it ends after this image, which newer hosts offer."""
+    return bool(getattr(shared.state, "stopping_generation", False))
 
 
 def log_level() -> str | None:

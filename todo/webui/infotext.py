@@ -33,6 +33,11 @@ def clear(parameters: dict[str, Any]) -> None:
         parameters.pop(key, None)
 
 
+def page_value(knob: Knob, value: Any) -> Any:
+    """A knob's value as its control holds it: a choice is text."""
+    return str(value) if knob.choices else value
+
+
 def _read_enabled(parameters: dict[str, Any]) -> bool:
     return KNOBS["mode"].infotext in parameters
 
@@ -44,7 +49,7 @@ def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
         if not _read_enabled(parameters):
             return None
         try:
-            return knob.parse(parameters.get(knob.infotext))
+            return page_value(knob, knob.parse(parameters.get(knob.infotext)))
         except SettingsError as error:
             # Neither an exception nor a value of the wrong type: the host would fail on both.
             logger.warning("generation parameters: %s", error)

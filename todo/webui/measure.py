@@ -7,11 +7,10 @@ after its first step.
 
 from __future__ import annotations
 
-import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,25 +20,21 @@ from torch.nn import Module
 from ..patch import apply_patch
 from ..plan import plan
 from ..report import why_none
-from ..settings import KNOBS, Knob, Settings, SettingsError
+from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet, is_compiled
-from . import figures, host, rounds, runs
+from . import candidates, figures, host, measured, rounds, runs
 from .figures import Pass
 from .generation import COMPILED
 from .log import logger
-from .request import requested
+from .request import message_for_page, page_passes, requested
 
 MEASUREMENT = "todo_measurement"
 """The attribute of `p` that holds its Measurement."""
 
-BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
 STOPPED = "Measurement stopped"
 
-_PER_SIDE, _RATIOS = (1.5, 1.0, 0.75, 0.5), (0.75, 1.0, 1.5, 2.0)
-"""The settings to time, as multiples of the keys/values per side or of the ratio on the page."""
-
-_pending: list[threading.Event] = []
-"""An event for each measurement that is running or waiting. Setting it stops the measurement."""
+_pending: dict[str, threading.Event] = {}
+"""An event for each measurement that is announced, waiting or running, by its token. Setting it stops it."""
 
 
 class StoppedError(Exception):
@@ -151,30 +146,47 @@ def step(params: Any) -> None:
         measurement.step()
 
 
-def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any]) -> str:
+def announce() -> str:
+    """Makes it possible to stop a measurement that is about to begin. Returns the token to begin it with."""
+    token = uuid.uuid4().hex
+    _pending[token] = threading.Event()
+    return token
+
+
+def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], token: str = "") -> str:
     """Measures the page's settings at the page's image sizes. The action of the button.
 
     Args:
-        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512}]}. A second pass is the hires pass.
+        sizes: JSON with the image sizes, as in `page_passes`.
         values: the values of the page's controls.
         progress: called with the fraction that is done, 0 to 1, and `desc`, a description for the progress bar.
+        token: that of the announcement; '' if there was none.
 
     Returns:
         HTML: a line and a plot for each pass, or an error message.
     """
-    with _stoppable() as stop:
+    with _stoppable(token or announce()) as stop:
         try:
             wanted = requested((True, *values[1:]), {})
             assert wanted  # enabled by the True above
-            passes = list(_passes(sizes))
-            progress(0.0, desc="waiting in the queue")
-            results = runs.in_turn(lambda: _measure_all(passes, wanted.settings, stop, progress))
+            passes = list(page_passes(sizes))
+            idle = {each: note for each in passes if (note := candidates.no_effect(each, wanted.settings))}
+            acting = [each for each in passes if each not in idle]
+            results = []
+            if acting:
+                progress(0.0, desc="waiting in the queue")
+                results = runs.in_turn(lambda: _measure_all(acting, wanted.settings, stop, progress))
             for result in results:
                 logger.info(figures.line(result))
-            return figures.page(results)
+            # The first pass stands before the hires pass.
+            notes = [figures.message(f"{each}: {note}") for each, note in idle.items()]
+            shown = [*notes, figures.page(results)]
+            return "".join(shown if passes[0] in idle else reversed(shown))
         except StoppedError:
             return figures.message(STOPPED)
-        except (SettingsError, CompiledError) as error:
+        except SettingsError as error:
+            return figures.message(message_for_page(error))
+        except CompiledError as error:
             return figures.message(str(error))
         except UnsupportedModelError as error:
             return figures.message(f"ToDo has no effect on this model: {error}")
@@ -185,47 +197,16 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any]) -> 
 
 def stop() -> None:
     """Stops all measurements, including those that wait in the queue."""
-    for event in _pending:
+    for event in list(_pending.values()):
         event.set()
 
 
-def candidates(settings: Settings, hires: bool) -> list[Settings]:
-    """The settings to time: those given, and weaker and stronger ones, from the weakest to the strongest.
-
-    They differ in one knob only. All are on in every step at their full ratio.
-    """
-    steady = replace(settings, start=0.0, end=1.0, taper=False)
-    name = strength_knob(settings, hires)
-    value, knob = getattr(settings, name), KNOBS[name]
-    wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
-    within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
-    return [replace(steady, **{name: each}) for each in sorted(within, reverse=name == "grid")]
-
-
-def strength_knob(settings: Settings, hires: bool) -> str:
-    """The name of the knob that decides how many keys/values the finest level keeps."""
-    if settings.mode == "auto":
-        return "grid"
-    return "hires_factor" if hires and settings.hires_factor else "factor"
-
-
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    event = threading.Event()
-    _pending.append(event)
+def _stoppable(token: str) -> Iterator[threading.Event]:
     try:
-        yield event
+        yield _pending.setdefault(token, threading.Event())
     finally:
-        _pending.remove(event)
-
-
-def _passes(sizes: str) -> Iterator[Pass]:
-    """The passes in `sizes`. Raises SettingsError for an invalid image size."""
-    page = json.loads(sizes)
-    batch = BATCH.parse(page.get(BATCH.name))
-    for index, size in enumerate(page["passes"]):
-        checked = plan(size["width"], size["height"], Settings(), "sd1")
-        yield Pass(checked.width, checked.height, batch, hires=index > 0)
+        del _pending[token]
 
 
 def _measure_all(
@@ -241,35 +222,36 @@ def _measure_each(
     for index, current in enumerate(passes):
 
         def on_progress(done: float, current: Pass = current, index: int = index) -> None:
-            if stop.is_set() or host.interrupted():
+            if stop.is_set() or host.ended():
                 raise StoppedError
             progress((index + done) / len(passes), desc=f"{current.width}×{current.height}")
 
         on_progress(0.0)
-        measurement = Measurement(current, [None, *candidates(settings, current.hires)], on_progress)
+        measurement = Measurement(current, [None, *candidates.candidates(settings, current.hires)], on_progress)
         measurement.run()
         yield _figures(measurement, settings)
 
 
 def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
     """The results per sampling step, with the labels that the page shows. `chosen` are the settings on the page."""
-    measured, family = measurement.sampling_pass, host.family(host.loaded_model())
+    current, family = measurement.sampling_pass, host.family(host.loaded_model())
     dense = measurement.timed[0]
-    name = strength_knob(chosen, measured.hires)
+    name = candidates.strength_knob(chosen, current.hires)
     rows = []
     for timed in measurement.timed:
-        rows.append(
-            figures.Row(
-                label=_label(name, timed.settings),
-                seconds=timed.seconds and timed.seconds * measurement.calls_per_step,
-                speed_up=timed.speed_up(dense),
-                predicted=_predicted(measured, timed.settings, family),
-                peak=timed.peak,
-                chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(chosen, name),
-                note=why_none(timed.report) if timed.settings and timed.rounds else "",
-            )
+        row = figures.Row(
+            label=_label(name, timed.settings),
+            seconds=timed.seconds and timed.seconds * measurement.calls_per_step,
+            speed_up=timed.speed_up(dense),
+            predicted=_predicted(current, timed.settings, family),
+            peak=timed.peak,
+            chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(chosen, name),
+            note=why_none(timed.report) if timed.settings and timed.rounds else "",
         )
-    return figures.Figures(measured, tuple(rows))
+        rows.append(row)
+        if timed.settings and row.speed_up and not row.note:
+            measured.remember(current, timed.settings, row.speed_up)
+    return figures.Figures(current, tuple(rows))
 
 
 def _label(name: str, settings: Settings | None) -> str:
@@ -279,8 +261,8 @@ def _label(name: str, settings: Settings | None) -> str:
     return f"{value} per side" if name == "grid" else f"ratio {value}"
 
 
-def _predicted(measured: Pass, settings: Settings | None, family: str | None) -> float | None:
+def _predicted(current: Pass, settings: Settings | None, family: str | None) -> float | None:
     """The speed-up that the plan predicts; None for dense, and for a model that `plan` does not know."""
     if settings is None or family is None:
         return None
-    return plan(measured.width, measured.height, settings, family, measured.hires).unet.times_less
+    return plan(current.width, current.height, settings, family, current.hires).unet.times_less

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..settings import KNOBS, Knob, Settings, implied_mode, unknown_name
+from ..plan import HEIGHT, WIDTH, plan
+from ..settings import KNOBS, Knob, Settings, SettingsError, implied_mode, unknown_name
+from .figures import Pass
 
 ENABLED = Knob(
     name="enabled",
@@ -22,9 +26,11 @@ COMPARE = Knob(
     kind=bool,
     default=False,
     label="Compare with dense",
-    help="Generates each image a second time without ToDo, and shows both, their difference and their sampling times.",
+    help="Makes each image a second time without ToDo, and shows both and how they differ.",
 )
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
+
+BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
 
 NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
@@ -64,6 +70,34 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted 
         if name not in KNOBS:
             raise unknown_name(name, NAMES)
     return Wanted(Settings.from_dict(values), compare)
+
+
+def page_passes(sizes: str) -> Iterator[Pass]:
+    """The passes of a generation from the page.
+
+    Args:
+        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512}]}. A second pass is the hires pass.
+
+    Raises:
+        SettingsError: the image size or the batch size is not allowed.
+    """
+    page = json.loads(sizes)
+    batch = BATCH.parse(page.get(BATCH.name))
+    for index, size in enumerate(page["passes"]):
+        checked = plan(size["width"], size["height"], Settings(), "sd1")
+        yield Pass(checked.width, checked.height, batch, hires=index > 0)
+
+
+def message_for_page(error: SettingsError) -> str:
+    """The error's message, with the labels of knobs in place of their names."""
+    text = str(error)
+    for name in ("start", "end") if error.field == "start" else (error.field,):
+        if name in _LABELS:
+            text = re.sub(rf"\b{name}\b", _LABELS[name], text)
+    return text
+
+
+_LABELS = {knob.name: knob.label for knob in (ENABLED, *KNOBS.values(), COMPARE, BATCH, WIDTH, HEIGHT)}
 
 
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:

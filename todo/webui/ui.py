@@ -1,4 +1,4 @@
-"""The accordion: one control for each row of the table, in the same order, the live line and the measurement."""
+"""The accordion: one control for each row of the table, the live line and the measurement."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ import gradio as gr
 from modules.ui_components import InputAccordion
 
 from ..settings import KNOBS, Knob
-from . import measure
-from .infotext import READERS
-from .request import COMPARE, ENABLED
+from . import figures, live, measure
+from .infotext import READERS, page_value
+from .request import COMPARE, ENABLED, NAMES
 
-ROWS = (
-    ("mode", "grid"),
-    ("factor", "deep_factor"),
-    ("max_downsample", "method"),
-    ("phase",),
-    ("start", "end"),
-    ("taper", "passes"),
-    ("hires_factor", "controlnet"),
-)
+FIRST = (("mode", "grid", "factor"), ("deep_factor", "max_downsample"), ("start", "end"))
+FOLDED = (("method", "phase"), ("taper", "controlnet"), ("passes", "hires_factor"))
+"""The controls by row: those that most people need, and those that are folded away. Only one tab has hires. fix."""
+HIRES_ONLY = ("passes", "hires_factor")
 
-
+MORE = "More"
 MEASURE = "Measure on this GPU"
+MEASURING = "Measuring …"
 STOP = "Stop measuring"
 
 _NO_PROGRESS = gr.Progress()
@@ -46,55 +42,81 @@ class Page:
 def build(elem_id: Callable[[str], str], tab: str) -> Page:
     """Creates the accordion of one tab. `elem_id` returns the id on the page for a control's name."""
     controls: dict[str, Any] = {}
+    shown = [name for name in KNOBS if tab == "txt2img" or name not in HIRES_ONLY]
+
+    def add_rows(rows: tuple[tuple[str, ...], ...]) -> None:
+        for row in rows:
+            with gr.Row():
+                for name in row:
+                    controls[name] = _control(KNOBS[name], elem_id(name), name in shown)
+
     accordion = InputAccordion(ENABLED.default, label=ENABLED.label, elem_id=elem_id(ENABLED.name))
     controls[ENABLED.name] = accordion
     with accordion:
-        for row in ROWS:
-            with gr.Row():
-                for name in row:
-                    controls[name] = _control(KNOBS[name], elem_id(name))
-        controls[COMPARE.name] = _control(COMPARE, elem_id(COMPARE.name))
+        add_rows(FIRST)
         gr.HTML(_live_line(elem_id, tab), elem_id=elem_id("live"))
-        _add_measuring(list(controls.values()), elem_id, tab)
-    _show_mode(controls)
+        with gr.Row():
+            controls[COMPARE.name] = _control(COMPARE, elem_id(COMPARE.name))
+            with gr.Column(min_width=160):
+                start = gr.Button(MEASURE, elem_id=elem_id("measure"))
+                stop = gr.Button(STOP, elem_id=elem_id("stop"), visible=False)
+        result = gr.HTML(elem_id=elem_id("measured"))
+        with gr.Accordion(MORE, open=False, elem_id=elem_id("more")):
+            add_rows(FOLDED)
+        in_order = [controls[name] for name in NAMES]
+        _answer_live_line(in_order, elem_id, tab)
+        _measure_on_click(start, stop, result, in_order, tab)
+    _show_mode(controls, [name for name in shown if KNOBS[name].mode])
     return Page(
-        controls=list(controls.values()),
+        controls=in_order,
         infotext_fields=[(controls[name], reader) for name, reader in READERS.items()],
         paste_field_names=list(READERS.values()),
     )
 
 
-def _control(knob: Knob, elem_id: str) -> Any:
+def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
     common: dict[str, Any] = {"label": knob.label, "info": knob.help, "value": knob.default, "elem_id": elem_id}
-    common["visible"] = knob.mode in (None, KNOBS["mode"].default)
+    common["visible"] = shown and knob.mode in (None, KNOBS["mode"].default)
     if knob.kind is bool:
         return gr.Checkbox(**common)
     if not knob.choices:
         return gr.Slider(minimum=knob.minimum, maximum=knob.maximum, step=knob.step, **common)
+    # Text, also for numbers: the host takes a number for the index of a choice when it saves the user's defaults.
+    common["value"] = page_value(knob, knob.default)
     # The mode must be a Dropdown: only for those does the host call `init_field` when it restores a saved default.
-    return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=list(knob.choices), **common)
+    return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=[str(choice) for choice in knob.choices], **common)
 
 
-def _add_measuring(controls: list[Any], elem_id: Callable[[str], str], tab: str) -> None:
-    """The button that starts a measurement, the button that stops it, and the result."""
-    with gr.Row():
-        start = gr.Button(MEASURE, elem_id=elem_id("measure"))
-        stop = gr.Button(STOP, elem_id=elem_id("stop"))
-    sizes = gr.Textbox(visible=False, elem_id=elem_id("sizes"))
-    result = gr.HTML(elem_id=elem_id("measured"))
+def _measure_on_click(start: Any, stop: Any, result: Any, controls: list[Any], tab: str) -> None:
+    """Measures when `start` is clicked, and offers `stop` only meanwhile."""
+    token, sizes = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
 
-    def run(sizes_json: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
-        return measure.measure(sizes_json, values, progress)
+    def begin() -> list[Any]:
+        # gradio draws its progress bar over what the box shows. An empty box has no height to draw on.
+        return [gr.update(visible=False), gr.update(visible=True), figures.waiting(MEASURING), measure.announce()]
 
-    # The browser knows the image sizes. It puts them into the first input.
-    with_sizes = f"(_, ...values) => [todoSizes({json.dumps(tab)}), ...values]"
-    start.click(run, _js=with_sizes, inputs=[sizes, *controls], outputs=[result], api_name=False)
+    def run(announced: str, sizes_json: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
+        return measure.measure(sizes_json, values, progress, announced)
+
+    def end() -> list[Any]:
+        return [gr.update(visible=True), gr.update(visible=False)]
+
+    # The browser knows the image sizes. It puts them into the second input.
+    box = json.dumps(result.elem_id)
+    wait = f"() => {{ todoWaiting({box}, true); return []; }}"
+    with_sizes = (
+        f"(token, _, ...values) => {{ todoWaiting({box}, false);"
+        f" return [token, todoSizes({json.dumps(tab)}), ...values]; }}"
+    )
+    begun = start.click(begin, _js=wait, outputs=[start, stop, result, token], **at_once)
+    done = begun.then(run, _js=with_sizes, inputs=[token, sizes, *controls], outputs=[result], api_name=False)
+    done.then(end, outputs=[start, stop], **at_once)
     stop.click(measure.stop, queue=False, api_name=False)
 
 
-def _show_mode(controls: dict[str, Any]) -> None:
+def _show_mode(controls: dict[str, Any], names: list[str]) -> None:
     """Shows the controls of the selected mode and hides those of the other."""
-    names = [name for name, knob in KNOBS.items() if knob.mode]
 
     def update(mode: str) -> list[Any]:
         return [gr.update(visible=KNOBS[name].mode == mode) for name in names]
@@ -109,7 +131,25 @@ def _show_mode(controls: dict[str, Any]) -> None:
 
 
 def _live_line(elem_id: Callable[[str], str], tab: str) -> str:
-    """An empty line with the data that the browser's script needs to fill it: the tab, and the element of each knob."""
+    """An empty line with the data that the browser's script needs to fill it: the tab, and the ids on the page."""
+    ids = {name: elem_id(name) for name in (ENABLED.name, "ask", "answer", "measured")}
     where = {name: {"id": elem_id(name), "choices": [str(c) for c in knob.choices]} for name, knob in KNOBS.items()}
-    knobs = html.escape(json.dumps(where))
-    return f'<div class="todo-live" style="padding: 0.5em 0" data-tab="{tab}" data-knobs="{knobs}"></div>'
+    data = {"tab": tab, "ids": json.dumps(ids), "knobs": json.dumps(where)}
+    attributes = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in data.items())
+    return f'<div class="todo-live" {attributes}></div>'
+
+
+def _answer_live_line(controls: list[Any], elem_id: Callable[[str], str], tab: str) -> None:
+    """The hidden button that the browser's script clicks to ask for the line, and the hidden box with the answer."""
+    ask = gr.Button(visible=False, elem_id=elem_id("ask"))
+    question = gr.Textbox(visible=False)
+    answer = gr.Textbox(visible=False, elem_id=elem_id("answer"))
+
+    def respond(question_json: str, *values: Any) -> str:
+        return live.answer(question_json, values)
+
+    with_question = f"(_, ...values) => [todoQuestion({json.dumps(tab)}), ...values]"
+    ask.click(
+        respond, _js=with_question, inputs=[question, *controls], outputs=[answer],
+        queue=False, show_progress="hidden", api_name=False,
+    )  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 
 from modules import scripts
 
-from ..settings import KNOBS, Knob
+from ..settings import KNOBS, Knob, SettingsError
 from .generation import OVERRIDES
 from .log import logger
-from .request import ENABLED
+from .request import ENABLED, message_for_page
 
 
 def add_axes() -> None:
@@ -32,11 +32,38 @@ def _axis(axis_option: Any, knob: Knob) -> Any:
     return axis_option(
         # The plot parses numbers, including ranges such as 1-4. Other values are chosen from a list of strings.
         label=f"[ToDo] {label}",
-        type=str if values else knob.kind,
+        type=str if values else _Number(knob),
         apply=_setter(knob),
         confirm=_checker(knob),
         choices=(lambda: values) if values else None,
     )
+
+
+class _Number:
+    """An axis's type for numbers. The plot compares it with int and float to read ranges, and calls it for each value.
+
+    int and float themselves would refuse a value without saying what is allowed.
+    """
+
+    def __init__(self, knob: Knob):
+        self.knob = knob
+
+    def __eq__(self, other: object) -> bool:
+        return other is self.knob.kind
+
+    def __hash__(self) -> int:
+        return hash(self.knob.kind)
+
+    def __call__(self, value: Any) -> Any:
+        return _parse(self.knob, value)
+
+
+def _parse(knob: Knob, value: Any) -> Any:
+    """The knob's value. The error is shown on the page, so it names the label."""
+    try:
+        return knob.parse(value)
+    except SettingsError as error:
+        raise SettingsError(error.field, message_for_page(error)) from None
 
 
 def _setter(knob: Knob) -> Callable[[Any, Any, Any], None]:
@@ -50,6 +77,6 @@ def _setter(knob: Knob) -> Callable[[Any, Any, Any], None]:
 def _checker(knob: Knob) -> Callable[[Any, Any], None]:
     def confirm(p: Any, values: Any) -> None:
         for value in values:
-            knob.parse(value)
+            _parse(knob, value)
 
     return confirm

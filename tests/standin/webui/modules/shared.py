@@ -17,6 +17,9 @@ class State:
     def interrupt(self):
         self.interrupted = True
 
+    def stop_generating(self):
+        self.stopping_generation = True
+
     def skip(self):
         self.skipped = True
 

@@ -1,0 +1,70 @@
+"""The live line: what ToDo would do with the values on the page, answered to the page's script.
+
+This is an event of the page, not a route: who has to log in to see the page has to log in for this, too. So it may tell
+which checkpoint is loaded and what was measured with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..plan import Phrase, Plan, plan
+from ..settings import Settings, SettingsError
+from . import host, measured
+from .figures import Pass
+from .request import message_for_page, page_passes, requested
+
+NO_MODEL = "no model is loaded yet"
+NOT_THIS_MODEL = "no effect on this model"
+MEASURED, MEASURED_OVERALL = "measured {} here", "measured {} here, over all steps"
+
+
+def answer(question: str, values: Sequence[Any]) -> str:
+    """The answer to the page's script, as JSON.
+
+    Args:
+        question: JSON with the image sizes as in `page_passes`, and an `id` that the answer repeats.
+        values: the values of the page's controls.
+
+    Returns:
+        JSON with `checkpoint`, the title of the loaded one; and `passes`, each with its size and phrases, or `problem`,
+        a message about a wrong value.
+    """
+    model = host.loaded_model()
+    common = {"id": json.loads(question)["id"], "checkpoint": host.checkpoint(model) if model else None}
+    try:
+        wanted = requested((True, *values[1:]), {})
+        assert wanted  # enabled by the True above
+        passes = [
+            {"size": f"{each.width}×{each.height}", "hires": each.hires, "parts": _parts(each, wanted.settings, model)}
+            for each in page_passes(question)
+        ]
+    except SettingsError as error:
+        return json.dumps({**common, "problem": message_for_page(error)})
+    return json.dumps({**common, "passes": passes})
+
+
+def without_family(model: Any) -> str:
+    """Why nothing can be said about the loaded model, which has no family that `plan` knows."""
+    return NOT_THIS_MODEL if model else NO_MODEL
+
+
+def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
+    family = host.family(model)
+    if family is None:
+        return [(without_family(model),)]
+    predicted = plan(current.width, current.height, settings, family, current.hires)
+    speed_up = None if predicted.note else measured.recall(current, settings)
+    return [*_measured(predicted, settings, speed_up), *predicted.kept()] if speed_up else predicted.parts()
+
+
+def _measured(predicted: Plan, settings: Settings, speed_up: float) -> list[Phrase]:
+    """What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper."""
+    if predicted.same_in_every_step:
+        return [(MEASURED, f"×{speed_up:.2f}")]
+    if settings.taper:
+        return predicted.parts()[:1]
+    inside = settings.end - settings.start
+    return [(MEASURED_OVERALL, f"×{1 / (1 - inside + inside / speed_up):.2f}")]
