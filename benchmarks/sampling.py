@@ -68,7 +68,7 @@ class Request:
     sampling: Sampling = Sampling()
 
 
-class Painter(Protocol):
+class ImageModel(Protocol):
     """What makes images for requests: the embedded model, or a pipeline of diffusers."""
 
     @property

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from benchmarks import peers
 from benchmarks.hooks import attached
-from benchmarks.sampling import Painter, Request
+from benchmarks.sampling import ImageModel, Request
 
 _STRIDE = 7
 """Only every seventh query is measured. 7 divides none of the measured sides, so all columns are covered."""
@@ -23,15 +23,15 @@ _QUERIES = 1024
 """About as many queries are measured where every seventh would be more: all weights of those would fill the memory."""
 
 
-def effective_share(painter: Painter, request: Request) -> list[float]:
+def effective_share(image_model: ImageModel, request: Request) -> list[float]:
     """The effective share of the finest level's keys, for each image of the request; 1 if all weights are equal.
 
     It is e^entropy of a query's weights over the number of keys, averaged over heads, blocks, calls and a part of the
     queries. With guidance, calls with the prompt and without it count alike.
     """
     shares: list[Tensor] = []
-    with attached(hook for block in peers.finest(painter.unet) for hook in _hooks(block.attention, shares)):
-        painter.sample(request)
+    with attached(hook for block in peers.finest(image_model.unet) for hook in _hooks(block.attention, shares)):
+        image_model.sample(request)
     by_call = torch.stack(shares).unflatten(1, (-1, len(request.seeds)))
     return by_call.mean((0, 1)).tolist()
 

@@ -25,10 +25,10 @@ from benchmarks.fidelity.results import Result, write
 from benchmarks.fidelity.run import Task
 from benchmarks.fidelity.scores import Score, if_it_fits, score
 from benchmarks.interrupt import kept
-from benchmarks.sampling import Painter, Request
+from benchmarks.sampling import ImageModel, Request
 
 
-def run(painter: Painter, model: str, task: Task, folder: Path, name: str) -> Result:
+def run(image_model: ImageModel, model: str, task: Task, folder: Path, name: str) -> Result:
     """Makes and scores the images that are not yet there, prints the tables, and writes JSON and plot.
 
     Args:
@@ -42,9 +42,9 @@ def run(painter: Painter, model: str, task: Task, folder: Path, name: str) -> Re
     json_path, plot_path = output.files(folder, name, "json", "png")
     images = folder / name
     output.check(images / "progress.jsonl")
-    environment = describe(painter.unet)
+    environment = describe(image_model.unet)
     record = Record(images / "progress.jsonl", _conditions(model, task, environment))
-    _perform(painter, task, record)
+    _perform(image_model, task, record)
     result = _result(record, task, environment, model)
     write([result], json_path)
     plot.save(result, plot_path)
@@ -59,7 +59,7 @@ def _conditions(model: str, task: Task, environment: Environment) -> dict[str, A
     return {"model": model, **asdict(task.sampling), **measured}
 
 
-def _perform(painter: Painter, task: Task, record: Record) -> None:
+def _perform(image_model: ImageModel, task: Task, record: Record) -> None:
     from tqdm import tqdm
 
     requests, attention = list(task.requests()), list(task.attention_requests())
@@ -75,10 +75,10 @@ def _perform(painter: Painter, task: Task, record: Record) -> None:
             kept.text = f"{record.path.parent} has {bar.n} of {total} images; the same command goes on there"
 
         for request in missing_shares:
-            record.add_share(request, _share(painter, request))
+            record.add_share(request, _share(image_model, request))
             advance(request, "dense, its attention")
         for index, request in enumerate(requests):
-            for method in _scored(painter, request, missing[index], task.probe and 0 in request.seeds, record):
+            for method in _scored(image_model, request, missing[index], task.probe and 0 in request.seeds, record):
                 advance(request, method)
 
 
@@ -90,16 +90,18 @@ def _missing(request: Request, task: Task, record: Record) -> list[str]:
     ]
 
 
-def _share(painter: Painter, request: Request) -> float:
-    share = if_it_fits(lambda: effective_share(painter, request)[0])
+def _share(image_model: ImageModel, request: Request) -> float:
+    share = if_it_fits(lambda: effective_share(image_model, request)[0])
     return math.nan if share is None else share
 
 
-def _scored(painter: Painter, request: Request, methods: list[str], probe: bool, record: Record) -> Iterator[str]:
+def _scored(
+    image_model: ImageModel, request: Request, methods: list[str], probe: bool, record: Record
+) -> Iterator[str]:
     """Makes a request's images, and yields the methods as their images are written and their scores recorded."""
     if not methods:
         return
-    for scored in score(painter, request, methods, probe):
+    for scored in score(image_model, request, methods, probe):
         method = scored.scores[0].method
         for each, image in zip(scored.scores, scored.images, strict=False):
             _save(

@@ -22,7 +22,7 @@ from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, check_names
 from benchmarks.sampling import Request, Sampling
 from benchmarks.tiny.model import load
-from benchmarks.tiny.sampler import TinyPainter
+from benchmarks.tiny.sampler import TinyImageModel
 
 _BATCH = 4
 """Images that the embedded model makes together."""
@@ -121,7 +121,7 @@ def perform(tasks: Sequence[Task], processes: int, path: Path) -> list[Result]:
     from tqdm import tqdm
 
     _prepare()
-    environment = describe(_painter.unet)  # the workers' environment is the same
+    environment = describe(_image_model.unet)  # the workers' environment is the same
     progress = [Progress(task) for task in tasks]
     jobs, receivers = zip(*itertools.chain.from_iterable(part.jobs() for part in progress), strict=True)
     written = 0
@@ -150,19 +150,19 @@ def complete(task: Task, scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if counts[score.seed] == per_seed]
 
 
-_painter: TinyPainter
+_image_model: TinyImageModel
 
 
 def _prepare() -> None:
     """Sets up a process: one thread, and the model."""
-    global _painter
+    global _image_model
     torch.set_num_threads(1)
-    _painter = TinyPainter(load())
+    _image_model = TinyImageModel(load())
 
 
 def _score(request: Request, names: Sequence[str], probe: bool) -> list[Score]:
-    return [each for scored in score(_painter, request, names, probe) for each in scored.scores]
+    return [each for scored in score(_image_model, request, names, probe) for each in scored.scores]
 
 
 def _share(request: Request) -> list[float]:
-    return effective_share(_painter, request)
+    return effective_share(_image_model, request)

@@ -16,7 +16,7 @@ from benchmarks.environment import now
 from benchmarks.fidelity.calls import Call, recorded, relative_error
 from benchmarks.fidelity.methods import METHODS
 from benchmarks.method import DENSE, Method
-from benchmarks.sampling import Painter, Request
+from benchmarks.sampling import ImageModel, Request
 from todo.timing import is_out_of_memory, wait
 
 PROBED = (0.1, 0.4, 0.8)
@@ -78,7 +78,7 @@ class _Batch:
     seconds: float
 
 
-def score(painter: Painter, request: Request, methods: Sequence[str], probe: bool = True) -> Iterator[Scored]:
+def score(image_model: ImageModel, request: Request, methods: Sequence[str], probe: bool = True) -> Iterator[Scored]:
     """Scores each method for each image of the request. Dense images are always made, to compare with.
 
     Args:
@@ -93,17 +93,17 @@ def score(painter: Painter, request: Request, methods: Sequence[str], probe: boo
     calls: dict[int, Call] = {}
 
     def make_dense() -> _Batch:
-        painter.sample(replace(request, sampling=replace(sampling, steps=1)))  # warms up
-        with recorded(painter.unet, sampling, steps, calls):
-            return _make(painter, request, METHODS[DENSE])
+        image_model.sample(replace(request, sampling=replace(sampling, steps=1)))  # warms up
+        with recorded(image_model.unet, sampling, steps, calls):
+            return _make(image_model, request, METHODS[DENSE])
 
     dense = if_it_fits(make_dense)
     for name in methods:
         method = METHODS[name]
-        batch = dense if name == DENSE else if_it_fits(partial(_make, painter, request, method))
+        batch = dense if name == DENSE else if_it_fits(partial(_make, image_model, request, method))
         errors: list[tuple[float, ...]] = [()] * len(request.seeds)
         if batch and dense and calls:
-            errors = _errors(painter, request, method, calls)
+            errors = _errors(image_model, request, method, calls)
         scores = [_score(request, name, index, batch, dense, errors[index]) for index in range(len(request.seeds))]
         yield Scored(scores, batch.images if batch else [])
 
@@ -121,25 +121,27 @@ def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
     return None
 
 
-def _make(painter: Painter, request: Request, method: Method) -> _Batch:
-    clock = now(painter.device)
+def _make(image_model: ImageModel, request: Request, method: Method) -> _Batch:
+    clock = now(image_model.device)
     torch.manual_seed(_MERGING_SEED)
-    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
-        wait(painter.device)
+    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
+        wait(image_model.device)
         start = clock()
-        latents = painter.sample(request, patch)
-        wait(painter.device)
+        latents = image_model.sample(request, patch)
+        wait(image_model.device)
         seconds = (clock() - start) / len(request.seeds)
-    return _Batch(latents, painter.decode(latents), seconds)
+    return _Batch(latents, image_model.decode(latents), seconds)
 
 
 @torch.inference_mode()
-def _errors(painter: Painter, request: Request, method: Method, calls: dict[int, Call]) -> list[tuple[float, ...]]:
+def _errors(
+    image_model: ImageModel, request: Request, method: Method, calls: dict[int, Call]
+) -> list[tuple[float, ...]]:
     """The relative errors of the probed calls, by image."""
     torch.manual_seed(_MERGING_SEED)
-    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
+    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
         columns = [
-            relative_error(painter.unet, request, calls[int(progress * request.sampling.steps)], patch)
+            relative_error(image_model.unet, request, calls[int(progress * request.sampling.steps)], patch)
             for progress in PROBED
         ]
     return list(zip(*columns, strict=True))

@@ -13,7 +13,7 @@ from benchmarks import output
 from benchmarks.environment import usable_device
 from benchmarks.options import ON_CHECKPOINTS, read_prompts, read_size, refuse, sampling
 from benchmarks.pipeline import loading
-from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.pipeline.prompts import PROMPTS
 from benchmarks.sampling import Request
 from todo.cli import given_settings
@@ -35,7 +35,7 @@ def speed(options: argparse.Namespace) -> int:
     (path,) = output.files(options.output, options.name, "json")
     if options.threads:
         torch.set_num_threads(options.threads)
-    drawing = _painter(options)
+    drawing = _image_model(options)
     rounds = options.rounds or cases.QUICK_ROUNDS[drawing.device.type]
     whole.run(drawing, loading.name(options.pipeline), requests, methods, rounds, path)
     return 0
@@ -61,7 +61,7 @@ def fidelity(options: argparse.Namespace) -> int:
         sampling=sampling(options, paper.SAMPLING if options.paper else ON_CHECKPOINTS),
     )  # fmt: skip
     output.files(options.output, options.name, "json", "png")
-    result = checkpoint.run(_painter(options), loading.name(options.pipeline), task, options.output, options.name)
+    result = checkpoint.run(_image_model(options), loading.name(options.pipeline), task, options.output, options.name)
     if options.paper:
         print(f"\nThe paper's Table 1\n\n{as_text(paper.table(result))}")
     return 0
@@ -75,11 +75,11 @@ def demo(options: argparse.Namespace) -> int:
     size = read_size(options.size or "1024")
     request = Request(options.prompt, (options.seed,), size, sampling(options, ON_CHECKPOINTS))
     (path,) = output.files(options.output, options.name, "png")
-    sheet.run(_painter(options), loading.name(options.pipeline), request, path)
+    sheet.run(_image_model(options), loading.name(options.pipeline), request, path)
     return 0
 
 
-def _painter(options: argparse.Namespace) -> PipelinePainter:
+def _image_model(options: argparse.Namespace) -> PipelineImageModel:
     """The checkpoint that the options name, ready to make images.
 
     Raises:
@@ -87,4 +87,4 @@ def _painter(options: argparse.Namespace) -> PipelinePainter:
     """
     device = usable_device(options.device or "auto")
     dtype = getattr(torch, options.dtype or _DTYPES[device])
-    return PipelinePainter(loading.load(options.pipeline, options.config, torch.device(device), dtype))
+    return PipelineImageModel(loading.load(options.pipeline, options.config, torch.device(device), dtype))

@@ -14,7 +14,7 @@ from benchmarks.fidelity.methods import AUTHORS, DEFAULTS, SIDE_32
 from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
 from benchmarks.fidelity.scores import Score, score
 from benchmarks.method import DENSE
-from benchmarks.sampling import Painter, Request
+from benchmarks.sampling import ImageModel, Request
 
 _PANELS = {
     DENSE: DENSE,
@@ -36,25 +36,25 @@ class Sheet:
     images: dict[str, Any]
 
 
-def run(painter: Painter, model: str, request: Request, path: Path) -> Sheet:
+def run(image_model: ImageModel, model: str, request: Request, path: Path) -> Sheet:
     """Makes the images, writes the sheet and prints what stands on it.
 
     Args:
         model: the checkpoint's name.
     """
     print(f"Making {request.prompt!r}, {len(_PANELS)} times ...", flush=True)
-    sheet = make(painter, model, request)
+    sheet = make(image_model, model, request)
     style.save(lambda: draw(sheet), path, dpi=150)
     lines = [title(sheet, method).replace("\n", ": ") for method in _PANELS]
     print("\n".join([_about(sheet), *lines, "", str(path)]))
     return sheet
 
 
-def make(painter: Painter, model: str, request: Request) -> Sheet:
-    scored = {each.scores[0].method: each for each in score(painter, request, list(_PANELS), probe=False)}
+def make(image_model: ImageModel, model: str, request: Request) -> Sheet:
+    scored = {each.scores[0].method: each for each in score(image_model, request, list(_PANELS), probe=False)}
     scores = {method: each.scores[0] for method, each in scored.items()}
     images = {method: each.images[0] for method, each in scored.items() if each.images}
-    return Sheet(model, request, describe(painter.unet), scores, images)
+    return Sheet(model, request, describe(image_model.unet), scores, images)
 
 
 def title(sheet: Sheet, method: str) -> str:

@@ -15,7 +15,7 @@ from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
 from benchmarks.fidelity.scores import if_it_fits
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, Method
-from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request, Sampling
 from todo.timing import rotated, wait
 
@@ -63,7 +63,7 @@ class Result:
 
 
 def run(
-    painter: PipelinePainter,
+    image_model: PipelineImageModel,
     model: str,
     requests: Sequence[Request],
     methods: Sequence[Method],
@@ -81,13 +81,13 @@ def run(
     """
     from tqdm import tqdm
 
-    result = Result(model, describe(painter.unet), requests[0].sampling, len(requests[0].seeds))
+    result = Result(model, describe(image_model.unet), requests[0].sampling, len(requests[0].seeds))
     print(about(result), flush=True)
     with tqdm(total=len(requests) * (rounds + 1) * len(methods), unit="image", smoothing=0) as bar:
 
         def attempt(request: Request, method: Method) -> dict[str, float] | None:
             bar.set_description_str(f"{label(request.size)} {method.name}")
-            seconds = if_it_fits(partial(_time, painter, request, method))
+            seconds = if_it_fits(partial(_time, image_model, request, method))
             bar.update()
             return seconds
 
@@ -105,23 +105,23 @@ def run(
     return result
 
 
-def _time(painter: PipelinePainter, request: Request, method: Method) -> dict[str, float]:
+def _time(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float]:
     """Makes a request's images and returns the seconds by part. Applying and removing the method is not timed."""
-    clock = now(painter.device)
+    clock = now(image_model.device)
 
     def timed(part: str, make: Callable[[], _Value]) -> _Value:
-        wait(painter.device)
+        wait(image_model.device)
         start = clock()
         value = make()
-        wait(painter.device)
+        wait(image_model.device)
         seconds[part] = clock() - start
         return value
 
     seconds: dict[str, float] = {}
-    with method.apply(painter.unet, painter.latent_size(request.size)) as patch:
-        embeddings = timed(TEXT, lambda: painter.encode(request))
-        latents = timed(LOOP, lambda: painter.denoise(request, embeddings, patch))
-        timed(VAE, lambda: painter.decode(latents))
+    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
+        embeddings = timed(TEXT, lambda: image_model.encode(request))
+        latents = timed(LOOP, lambda: image_model.denoise(request, embeddings, patch))
+        timed(VAE, lambda: image_model.decode(latents))
     return seconds
 
 

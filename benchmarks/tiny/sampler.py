@@ -29,8 +29,8 @@ def noise_schedule() -> Any:
 
 
 @dataclass(frozen=True)
-class TinyPainter:
-    """The tiny model as a `benchmarks.sampling.Painter`."""
+class TinyImageModel:
+    """The tiny model as a `benchmarks.sampling.ImageModel`."""
 
     model: TinyModel
 

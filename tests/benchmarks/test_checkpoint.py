@@ -12,7 +12,7 @@ from benchmarks.fidelity import paper, results
 from benchmarks.fidelity.methods import METHODS, PAPER, named
 from benchmarks.fidelity.record import Record
 from benchmarks.method import DENSE
-from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request, Sampling
 from tests.benchmarks.small_checkpoints import save_single_file
 from tests.benchmarks.test_commands import refusal
@@ -52,17 +52,17 @@ def test_a_run_writes_results_plot_and_images(folder, tmp_path, capsys):
     assert (result.methods, result.prompts, result.sizes) == ([DENSE, PAPER_2], ["a boat", "a lamp"], [(64, 64)])
     assert {"torch", "diffusers", "transformers"} <= set(result.environment.versions)
     assert 0 < result.effective_keys[64, 64] < 1
-    painter = PipelinePainter(load(folder))
+    image_model = PipelineImageModel(load(folder))
     request = Request("a boat", (0,), (64, 64), Sampling(2, "ddim", 5.0))
-    dense = painter.sample(request)
-    with METHODS[PAPER_2].apply(painter.unet, painter.latent_size((64, 64))) as patch:
-        downsampled = painter.sample(request, patch)
+    dense = image_model.sample(request)
+    with METHODS[PAPER_2].apply(image_model.unet, image_model.latent_size((64, 64))) as patch:
+        downsampled = image_model.sample(request, patch)
     score = next(each for each in result.of(PAPER_2) if each.prompt == "a boat")
     assert score.mse == pytest.approx(float((dense - downsampled).square().mean()), rel=1e-2)
     assert len(score.errors) == 3
     assert all(0 < error < 2 for error in score.errors)
     with Image.open(tmp_path / "fidelity" / "64×64 a-boat 0 dense.png") as image:
-        np.testing.assert_allclose(np.asarray(image) / 255, painter.decode(dense)[0], atol=0.01)
+        np.testing.assert_allclose(np.asarray(image) / 255, image_model.decode(dense)[0], atol=0.01)
     assert len(list((tmp_path / "fidelity").glob("*.png"))) == 4
     assert (tmp_path / "fidelity.png").read_bytes().startswith(b"\x89PNG")
     assert f"{folder.name} · 2 prompts × 1 seed at each size · ddim, 2 steps, guidance 5" in capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_a_run_writes_results_plot_and_images(folder, tmp_path, capsys):
 def test_an_interrupted_run_goes_on_where_it_was(small_checkpoints, tmp_path, monkeypatch):
     """It is interrupted in the second prompt, after dense. Only the missing images are made afterwards."""
     calls = []
-    original = PipelinePainter.sample
+    original = PipelineImageModel.sample
 
     def sample(self, request, patch=None):
         calls.append((request.prompt, patch is not None))
@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_where_it_was(small_checkpoints, tmp_path, mo
             raise KeyboardInterrupt
         return original(self, request, patch)
 
-    monkeypatch.setattr(PipelinePainter, "sample", sample)
+    monkeypatch.setattr(PipelineImageModel, "sample", sample)
     stops = True
     with pytest.raises(KeyboardInterrupt):
         main(arguments(small_checkpoints["sd1"], tmp_path))

@@ -22,7 +22,7 @@ from benchmarks.method import DENSE
 from benchmarks.peers import finest
 from benchmarks.sampling import Request, Sampling
 from benchmarks.tiny import model
-from benchmarks.tiny.sampler import TinyPainter, decode, sample
+from benchmarks.tiny.sampler import TinyImageModel, decode, sample
 from todo import SettingsError
 from todo.unet import find_self_attention
 
@@ -30,13 +30,13 @@ REQUEST = Request("a cat", (0, 1), (64, 64), Sampling(5))
 
 
 @pytest.fixture(scope="module")
-def painter(tiny_model):
-    return TinyPainter(tiny_model)
+def image_model(tiny_model):
+    return TinyImageModel(tiny_model)
 
 
 @pytest.fixture(scope="module")
-def scores(painter):
-    return [each for scored in score(painter, REQUEST, list(PUBLISHED)) for each in scored.scores]
+def scores(image_model):
+    return [each for scored in score(image_model, REQUEST, list(PUBLISHED)) for each in scored.scores]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].factor and "taper" not in name])
@@ -86,13 +86,13 @@ def test_scores_compare_with_the_dense_images(tiny_model, scores):
 
 def test_every_method_changes_the_image_and_restores_the_model(tiny_model, scores):
     before = sample(tiny_model, REQUEST)
-    list(score(TinyPainter(tiny_model), REQUEST, list(PUBLISHED)))
+    list(score(TinyImageModel(tiny_model), REQUEST, list(PUBLISHED)))
     assert torch.equal(sample(tiny_model, REQUEST), before)
     for each in scores:
         assert (each.mse > 0) == (each.method != DENSE), each.method
 
 
-class Full(TinyPainter):
+class Full(TinyImageModel):
     """The memory is full as soon as self-attention has more than 64 keys."""
 
     def sample(self, request, patch=None):
@@ -127,7 +127,7 @@ def test_what_does_not_fit_in_memory_is_a_result(tiny_model, tmp_path):
 
 
 def test_an_error_that_is_not_about_memory_is_raised(tiny_model):
-    class Broken(TinyPainter):
+    class Broken(TinyImageModel):
         def sample(self, request, patch=None):
             raise RuntimeError("shapes do not match")
 
@@ -164,14 +164,16 @@ def test_the_effective_share_is_one_if_all_weights_are_equal(tiny_model):
     for block in find_self_attention(uniform.unet):
         torch.nn.init.zeros_(block.attention.to_q.weight)
     request = Request("a cat", (0,), (64, 64), Sampling(2))
-    assert effective_share(TinyPainter(uniform), request) == [pytest.approx(1, abs=1e-4)]
-    assert 0 < effective_share(TinyPainter(tiny_model), request)[0] < 0.99
+    assert effective_share(TinyImageModel(uniform), request) == [pytest.approx(1, abs=1e-4)]
+    assert 0 < effective_share(TinyImageModel(tiny_model), request)[0] < 0.99
 
 
 def test_sharper_attention_has_a_smaller_effective_share(tiny_model):
     before = sample(tiny_model, REQUEST)
     shares = [
-        effective_share(TinyPainter(tiny_model), Request("a cat", (0,), (64, 64), Sampling(2, sharpness=sharpness)))[0]
+        effective_share(TinyImageModel(tiny_model), Request("a cat", (0,), (64, 64), Sampling(2, sharpness=sharpness)))[
+            0
+        ]
         for sharpness in (1, 4, 16)
     ]
     assert shares[0] > 1.5 * shares[1] > 1.5**2 * shares[2]

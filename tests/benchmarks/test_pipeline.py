@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.fidelity.methods import METHODS, PAPER
 from benchmarks.pipeline import loading
-from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request, Sampling
 from tests.benchmarks.small_checkpoints import save_single_file
 from tests.unit.small_models import assert_no_hooks
@@ -30,16 +30,16 @@ def folder(request, small_checkpoints):
     return small_checkpoints[request.param]
 
 
-def drawn(painter: PipelinePainter, **changes) -> np.ndarray:
+def drawn(image_model: PipelineImageModel, **changes) -> np.ndarray:
     request = Request(**{"prompt": "a lamp", "seeds": (3,), "size": SIZE, "sampling": SAMPLING, **changes})
-    (image,) = painter.decode(painter.sample(request))
+    (image,) = image_model.decode(image_model.sample(request))
     return image
 
 
 def test_a_folder_draws_what_its_pipeline_draws(folder):
     """Text encoder, loop and VAE called one by one, and the same call by diffusers' own interface."""
-    painter = PipelinePainter(load(folder))
-    image = drawn(painter)
+    image_model = PipelineImageModel(load(folder))
+    image = drawn(image_model)
     assert image.shape == (*SIZE, 3)
     expected = load(folder)(
         "a lamp", height=SIZE[0], width=SIZE[1], num_inference_steps=3, guidance_scale=5.0, output_type="np",
@@ -47,21 +47,21 @@ def test_a_folder_draws_what_its_pipeline_draws(folder):
     ).images[0]  # fmt: skip
     np.testing.assert_allclose(image, expected, atol=1e-4)
     for other in ({"prompt": "a boat"}, {"seeds": (4,)}, {"sampling": Sampling(3, "ddim", 1.0)}):
-        assert np.abs(drawn(painter, **other) - image).max() > 1e-3
+        assert np.abs(drawn(image_model, **other) - image).max() > 1e-3
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
 def test_a_single_file_draws_what_the_folder_draws(folder, tmp_path, ending):
     pipeline = load(folder)
     save_single_file(pipeline, tmp_path / f"model.{ending}")
-    painter = PipelinePainter(load(tmp_path / f"model.{ending}", folder))
-    assert type(painter.pipeline) is type(pipeline)
-    np.testing.assert_allclose(drawn(painter), drawn(PipelinePainter(pipeline)), atol=1e-5)
+    image_model = PipelineImageModel(load(tmp_path / f"model.{ending}", folder))
+    assert type(image_model.pipeline) is type(pipeline)
+    np.testing.assert_allclose(drawn(image_model), drawn(PipelineImageModel(pipeline)), atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "euler a", "dpm++ 2m", "heun", "ddim", "lcm"])
 def test_every_sampler_tells_the_patch_its_steps(small_checkpoints, sampler):
-    painter = PipelinePainter(load(small_checkpoints["sd1"]))
+    image_model = PipelineImageModel(load(small_checkpoints["sd1"]))
     request = Request("a lamp", (3,), SIZE, Sampling(4, sampler, 5.0))
     seen = []
 
@@ -69,27 +69,27 @@ def test_every_sampler_tells_the_patch_its_steps(small_checkpoints, sampler):
         def at(self, step, steps):
             seen.append((step, steps))
 
-    painter.unet.register_forward_pre_hook(lambda module, args: seen.append("call"))
-    painter.sample(request, Listener())
+    image_model.unet.register_forward_pre_hook(lambda module, args: seen.append("call"))
+    image_model.sample(request, Listener())
     steps = [before[0] for before, after in pairwise(seen) if after == "call"]
     assert steps == ([0, 0, 1, 1, 2, 2, 3] if sampler == "heun" else [0, 1, 2, 3])
 
 
 def test_a_method_changes_the_image_and_is_removed(folder):
-    painter = PipelinePainter(load(folder))
-    before = drawn(painter)
-    with METHODS[f"{PAPER}, f=2"].apply(painter.unet, painter.latent_size(SIZE)) as patch:
-        painter.sample(Request("a lamp", (3,), SIZE, SAMPLING), patch)
+    image_model = PipelineImageModel(load(folder))
+    before = drawn(image_model)
+    with METHODS[f"{PAPER}, f=2"].apply(image_model.unet, image_model.latent_size(SIZE)) as patch:
+        image_model.sample(Request("a lamp", (3,), SIZE, SAMPLING), patch)
         assert all(row.downsampled == row.calls > 0 for row in patch.report() if row.level == 1)
-    assert np.array_equal(drawn(painter), before)
-    assert_no_hooks(painter.unet)
+    assert np.array_equal(drawn(image_model), before)
+    assert_no_hooks(image_model.unet)
 
 
 def test_two_images_of_a_batch_are_those_of_two_batches(folder):
-    painter = PipelinePainter(load(folder))
-    images = painter.decode(painter.sample(Request("a lamp", (3, 4), SIZE, SAMPLING)))
+    image_model = PipelineImageModel(load(folder))
+    images = image_model.decode(image_model.sample(Request("a lamp", (3, 4), SIZE, SAMPLING)))
     for seed, image in zip((3, 4), images, strict=True):
-        np.testing.assert_allclose(image, drawn(painter, seeds=(seed,)), atol=1e-4)
+        np.testing.assert_allclose(image, drawn(image_model, seeds=(seed,)), atol=1e-4)
 
 
 @pytest.mark.parametrize(("where", "reason"), [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.commands import main
-from benchmarks.pipeline.painter import PipelinePainter
+from benchmarks.pipeline.image_model import PipelineImageModel
 from tests.benchmarks.test_commands import refusal
 
 
@@ -44,14 +44,14 @@ def test_each_method_is_timed_by_part(small_checkpoints, tmp_path, capsys, famil
 
 
 def test_images_that_do_not_fit_are_a_result(small_checkpoints, tmp_path, capsys, monkeypatch):
-    original = PipelinePainter.denoise
+    original = PipelineImageModel.denoise
 
     def denoise(self, request, embeddings, patch=None):
         if patch is None:
             raise RuntimeError("CUDA out of memory")
         return original(self, request, embeddings, patch)
 
-    monkeypatch.setattr(PipelinePainter, "denoise", denoise)
+    monkeypatch.setattr(PipelineImageModel, "denoise", denoise)
     assert main(arguments(small_checkpoints["sd1"], tmp_path, "--factor", "2", "--batch", "2")) == 0
     values = json.loads((tmp_path / "speed.json").read_text(encoding="utf8"))
     assert values["batch"] == 2

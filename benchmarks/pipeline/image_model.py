@@ -15,8 +15,8 @@ _EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds"
 """What `encode_prompt` returns; SD1 and SD2 have no pooled ones."""
 
 
-class PipelinePainter:
-    """A pipeline of SD1, SD2 or SDXL as a `benchmarks.sampling.Painter`."""
+class PipelineImageModel:
+    """A pipeline of SD1, SD2 or SDXL as a `benchmarks.sampling.ImageModel`."""
 
     def __init__(self, pipeline: Any):
         self.pipeline = pipeline
