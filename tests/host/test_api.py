@@ -131,7 +131,6 @@ def test_plan_route_refuses(webui: WebUI, query: dict[str, Any], field: str) -> 
 def test_plan_route_knows_the_loaded_model(webui: WebUI, dense: list[str]) -> None:
     answer = webui.get("/todo/v1/plan", width=1024, height=1024).json()
     assert answer["family"] == "sd1"
-    assert answer["checkpoint"]
 
 
 def test_schema_route(webui: WebUI) -> None:
