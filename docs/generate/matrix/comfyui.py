@@ -54,14 +54,17 @@ COMFYUI = Table(
         Row("HyperTile", "levels that it tiles are left whole, the others downsampled; the log says so",
             _other("what_hypertile")),
         Row("TorchCompileModel, before ToDo and after", "works; compiled anew once when ToDo comes or goes",
-            _other("a_compiled")),
+            _other("a_compiled"),
+            cells={"*": code(
+                "tests/unit/test_compile.py::test_a_wrapper_that_is_in_place_only_during_a_call. The test in "
+                "tests/comfyui takes minutes and was not part of the run.")}),
         Row("a model with other attention, such as Flux", "'no effect on this model', once; the image is the same",
             _other("a_model")),
         Row("IP-Adapter", TOGETHER, cells={"*": source(
             "It patches cross-attention (attn2) alone; the core of ComfyUI has no such node.")}),
         Row("offloading with little memory", "works", cells={"*": code(
-            "tests/unit/test_patch_models_that_change.py: the weights move while the hooks stay. On a CPU ComfyUI does "
-            "not offload.")}),
+            "tests/unit/test_neighbours.py::test_layerwise_casting_does_not_prevent_downsampling: weights are cast at "
+            "each call. On a CPU ComfyUI does not offload.")}),
         Row("several GPUs in one run", "the first one's share is downsampled", cells={"*": source(
             "comfy/multigpu.py: each further GPU has a copy of the UNet, which the node does not patch.")}),
     ),
