@@ -22,7 +22,7 @@ OTHER_TOKENS = (
 NOT_TOKENS = "with an input that is not batch × tokens × channels"
 REPLACED = "with projections replaced by another extension that may need every token"
 BYPASSED = "with the key projection bypassed (fused or cached or compiled or replaced by another extension)"
-NEVER_CALLED = "on this model: its own attention was never called (another engine, such as TensorRT, may run the UNet)"
+NEVER_CALLED = "on this model whose own attention was never called (another engine such as TensorRT may run the UNet)"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import weakref
 
 import pytest
@@ -179,6 +180,7 @@ def test_a_host_that_does_not_report_its_steps_is_named(host):
 
 
 def test_a_compiled_model_gets_a_warning(host, monkeypatch):
+    importlib.import_module("torch._dynamo")  # as whoever compiles does
     host.generate(FACTOR_2)
     assert host.log.at("WARNING") == []
     compiled = host.unet.input_blocks[1]
