@@ -152,6 +152,18 @@ def test_no_effect_at_a_size_is_reported_everywhere(host):
     assert torch.equal(outcome.latents, host.generate().latents)
 
 
+@pytest.mark.parametrize(("settings", "noted"), [({}, "none at this size"), (FACTOR_2, None)])
+def test_the_effect_is_noted_by_the_last_step(host, settings, noted):
+    """ersatzForge builds the infotext right after sampling, before it asks scripts about the batch."""
+    seen = []
+    host.script_callbacks.on_cfg_denoiser(
+        lambda params: seen.append(params.denoiser.p.extra_generation_params.get("ToDo effect"))
+    )
+    host.generate(settings)
+    assert seen[-1] == noted
+    assert set(seen[:-1]) == {None}
+
+
 def test_no_effect_in_the_only_pass_is_reported(host):
     outcome = host.generate({**FACTOR_2, "passes": "hires"})
     assert outcome.parameters["ToDo effect"] == "none in this pass"

@@ -102,6 +102,9 @@ def step(params: Any) -> None:
     generation = getattr(denoiser.p, STATE, None) if denoiser else None
     if generation:
         generation.step(denoiser)
+        # ersatzForge writes the infotext before it asks scripts about the batch. By the last step the effect is known.
+        if generation.steps > 1 and denoiser.step >= (denoiser.total_steps or 0) - 1:
+            note_effect(denoiser.p)
     else:
         remove_all()
 
