@@ -35,7 +35,7 @@ THE_EXTENSION = Table(
                     "cond",
                 )
             )
-            + beside("batches"),
+            + (*beside("batches"), "test_neighbours.py::test_all_levels*"),
         ),
         Row("no effect, because of size, pass or window", "reported once", ("test_generation.py::test_no_effect*",)),
         Row(
