@@ -5,6 +5,8 @@ from __future__ import annotations
 from docs.generate.compatibility import Row, Table
 from docs.generate.matrix.cells import beside
 
+_STEPS = ("hires", "second", "img2img", "batch", "odd", "end_of", "auto", "positional", "ratios", "cond")
+
 THE_EXTENSION = Table(
     "The extension itself",
     (
@@ -20,22 +22,11 @@ THE_EXTENSION = Table(
         Row(
             "step window, samplers with two calls a step, hires. fix, img2img, batches, odd sizes",
             "works",
-            tuple(
-                f"test_generation.py::test_{name}*"
-                for name in (
-                    "hires",
-                    "second",
-                    "img2img",
-                    "batch",
-                    "odd",
-                    "end_of",
-                    "auto",
-                    "positional",
-                    "ratios",
-                    "cond",
-                )
-            )
-            + (*beside("batches"), "test_neighbours.py::test_all_levels*"),
+            (
+                *(f"test_generation.py::test_{name}*" for name in _STEPS),
+                *beside("batches"),
+                "test_neighbours.py::test_all_levels*",
+            ),
         ),
         Row("no effect, because of size, pass or window", "reported once", ("test_generation.py::test_no_effect*",)),
         Row(
