@@ -26,6 +26,8 @@ def network(part: str) -> Callable[[WebUI], Payload]:
 
 
 def hypernetwork(webui: WebUI) -> Payload:
+    if webui.get("/todo-probe/about").json()["forge_family"]:
+        pytest.skip("the Forge family loads hypernetworks and never applies them")
     answer = webui.get("/sdapi/v1/hypernetworks")
     names = [found["name"] for found in answer.json()] if answer.status_code == 200 else []
     if not names:
