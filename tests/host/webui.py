@@ -66,9 +66,10 @@ class WebUI:
         return "infotext" in schemas["StableDiffusionProcessingTxt2Img"]["properties"]
 
     @cached_property
-    def upscales_latents(self) -> bool:
-        """Whether the host has latent upscalers. Forge Neo has none, and fails at their names."""
-        return bool(self.get("/sdapi/v1/latent-upscale-modes").json())
+    def latent_upscalers(self) -> list[str]:
+        """The names of the upscalers of latents. Forge Neo has none, those of ersatzForge have other names, and both
+        fail at a name that they lack."""
+        return [mode["name"] for mode in self.get("/sdapi/v1/latent-upscale-modes").json()]
 
     @cached_property
     def is_neo(self) -> bool:
@@ -76,8 +77,16 @@ class WebUI:
         return self.is_forge and "token_merging_stride" in self.get("/sdapi/v1/options").json()
 
     @cached_property
+    def is_ersatz(self) -> bool:
+        """ersatzForge, which has the titles of Forge with other arguments."""
+        return "the colour of noise" in self.scripts
+
+    @cached_property
     def samplers(self) -> set[str]:
-        return {sampler["name"] for sampler in self.get("/sdapi/v1/samplers").json()}
+        answer = self.get("/sdapi/v1/samplers")
+        # reForge for gradio 4 answers 500, with the list in the error.
+        found = answer.json() if answer.status_code == 200 else answer.json()["body"]
+        return {sampler["name"] for sampler in found}
 
     @cached_property
     def scripts(self) -> set[str]:
@@ -95,8 +104,8 @@ class WebUI:
         payload = {**SMALL, **payload}
         if self.is_forge and payload.get("enable_hr"):
             payload["hr_additional_modules"] = ["Use same choices"]  # Forge fails on hires fix without it
-        if payload.get("hr_upscaler") == "Latent" and not self.upscales_latents:
-            payload["hr_upscaler"] = "None"
+        if payload.get("hr_upscaler") == "Latent" and "Latent" not in self.latent_upscalers:
+            payload["hr_upscaler"] = next(iter(self.latent_upscalers), "None")
         if todo is not None:
             payload["alwayson_scripts"] = {**payload.get("alwayson_scripts", {}), "todo": {"args": todo}}
         return self.http.post(f"/sdapi/v1/{route}", json=payload)

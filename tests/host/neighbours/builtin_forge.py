@@ -15,7 +15,7 @@ LATENT = (
     *(True, 5.0, "anisotropic", 0.5, "reinhard", 99.0, 1.0, "subtract", 0.5, 0.5),
     *("gaussian", "add", 0.0, 100, 127, 0.0, "hard_clamp", 5.0, 0.0, "None", "None"),
 )
-FORGE = Host("Forge", lambda webui: webui.is_forge and not webui.is_neo)
+FORGE = Host("Forge", lambda webui: webui.is_forge and not webui.is_neo and not webui.is_ersatz)
 
 
 def stored_as(choice: str) -> Payload:

@@ -51,6 +51,10 @@ class Script(scripts.Script):
     def ui(self, is_img2img):
         return []
 
+    def before_process(self, p, *args):
+        # Some hosts draw noise without a seed, for the encoder of img2img or for token merging.
+        torch.manual_seed(0)
+
     def postprocess_image(self, p, pp, *args):
         global inner_requested
         if not inner_requested:
