@@ -48,7 +48,7 @@ class TokenDownsampling:
     def VALIDATE_INPUTS(cls, start: Any, end: Any) -> bool | str:  # noqa: N802
         """Before anything is computed. A value that comes through a link is not known yet."""
         try:
-            Settings(**{name: value for name, value in (("start", start), ("end", end)) if value is not None})
+            Settings(start=start, end=end)
         except SettingsError as error:
             return str(error)
         return True

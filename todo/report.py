@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,43 +70,55 @@ def why_none(rows: Iterable[BlockReport]) -> str:
     return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
 
 
+class _LevelReport(NamedTuple):
+    """The blocks of one level at one grid size, added up. The fields are the columns of the table."""
+
+    level: int
+    grid: str
+    tokens: int
+    kept: int
+    calls: int
+    downsampled: int
+    left_whole: str
+
+
+_HEAD = ("level", "grid (w×h)", "keys/values", "kept", "calls", "downsampled", "left whole")
+
+
 def summary(rows: Iterable[BlockReport]) -> str:
     """What was downsampled and what was left whole, by level and grid size, in one line."""
-    return "; ".join(_group_summary(level, grid, group) for (level, grid), group in _by_level(rows).items())
+    return "; ".join(map(_in_words, _by_level(rows)))
 
 
-def _group_summary(level: int, grid: Grid, rows: Sequence[BlockReport]) -> str:
-    calls, downsampled = sum(row.calls for row in rows), sum(row.downsampled for row in rows)
-    text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {rows[0].tokens} → {min(row.kept for row in rows)}"
-    text += f" in {downsampled} of {calls} attention calls"
-    return f"{text} (left whole: {_left_whole(rows)})" if skips(rows) else text
+def _in_words(row: _LevelReport) -> str:
+    text = f"level {row.level}, {row.grid}: keys/values {row.tokens} → {row.kept}"
+    text += f" in {row.downsampled} of {row.calls} attention calls"
+    return f"{text} (left whole: {row.left_whole})" if row.left_whole else text
 
 
 def table(rows: Iterable[BlockReport]) -> str:
     """The same as a table with a line for each level and grid size."""
-    lines: list[tuple[str, ...]] = [
-        ("level", "grid (w×h)", "keys/values", "kept", "calls", "downsampled", "left whole")
-    ]
-    for (level, (h, w)), group in _by_level(rows).items():
-        kept, calls = min(row.kept for row in group), sum(row.calls for row in group)
-        downsampled = sum(row.downsampled for row in group)
-        numbers = (level, f"{w}×{h}", group[0].tokens, kept, calls, downsampled)
-        lines.append((*map(str, numbers), _left_whole(group)))
+    lines = [_HEAD, *(tuple(map(str, row)) for row in _by_level(rows))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
     padded = ([*(cell.rjust(width) for cell, width in zip(line, widths, strict=False)), line[-1]] for line in lines)
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-def _by_level(rows: Iterable[BlockReport]) -> dict[tuple[int, Grid], list[BlockReport]]:
+def _by_level(rows: Iterable[BlockReport]) -> Iterator[_LevelReport]:
     groups: dict[tuple[int, Grid], list[BlockReport]] = defaultdict(list)
     for row in rows:
         if row.grid:
             groups[row.level, row.grid].append(row)
-    return groups
-
-
-def _left_whole(rows: Iterable[BlockReport]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in skips(rows).items())
+    for (level, (h, w)), group in groups.items():
+        yield _LevelReport(
+            level=level,
+            grid=f"{w}×{h}",
+            tokens=group[0].tokens,
+            kept=min(row.kept for row in group),
+            calls=sum(row.calls for row in group),
+            downsampled=sum(row.downsampled for row in group),
+            left_whole=", ".join(f"{count} {reason}" for reason, count in skips(group).items()),
+        )
 
 
 class Event(NamedTuple):

@@ -14,7 +14,7 @@ from ..plan import Phrase, Plan, plan
 from ..settings import Settings, SettingsError
 from . import host, measured
 from .figures import Pass
-from .request import message_for_page, page_passes, requested
+from .request import message_for_page, page_passes, page_settings
 
 NO_MODEL = "no model is loaded yet"
 NOT_THIS_MODEL = "no effect on this model"
@@ -35,10 +35,9 @@ def answer(question: str, values: Sequence[Any]) -> str:
     model = host.loaded_model()
     common = {"id": json.loads(question)["id"], "checkpoint": host.checkpoint(model) if model else None}
     try:
-        wanted = requested((True, *values[1:]), {})
-        assert wanted  # enabled by the True above
+        settings = page_settings(values)
         passes = [
-            {"size": f"{each.width}×{each.height}", "hires": each.hires, "parts": _parts(each, wanted.settings, model)}
+            {"size": f"{each.width}×{each.height}", "hires": each.hires, "parts": _parts(each, settings, model)}
             for each in page_passes(question)
         ]
     except SettingsError as error:

@@ -26,7 +26,7 @@ from . import candidates, figures, host, measured, rounds, runs
 from .figures import Pass
 from .generation import COMPILED
 from .log import logger
-from .request import message_for_page, page_passes, requested
+from .request import message_for_page, page_passes, page_settings
 
 MEASUREMENT = "todo_measurement"
 """The attribute of `p` that holds its Measurement."""
@@ -167,15 +167,14 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
     """
     with _stoppable(token or announce()) as stop:
         try:
-            wanted = requested((True, *values[1:]), {})
-            assert wanted  # enabled by the True above
+            settings = page_settings(values)
             passes = list(page_passes(sizes))
-            idle = {each: note for each in passes if (note := candidates.no_effect(each, wanted.settings))}
+            idle = {each: note for each in passes if (note := candidates.no_effect(each, settings))}
             acting = [each for each in passes if each not in idle]
             results = []
             if acting:
                 progress(0.0, desc="waiting in the queue")
-                results = runs.in_turn(lambda: _measure_all(acting, wanted.settings, stop, progress))
+                results = runs.in_turn(lambda: _measure_all(acting, settings, stop, progress))
             for result in results:
                 logger.info(figures.line(result))
             # The first pass stands before the hires pass.

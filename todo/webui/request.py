@@ -72,6 +72,17 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted 
     return Wanted(Settings.from_dict(values), compare)
 
 
+def page_settings(values: Sequence[Any]) -> Settings:
+    """The settings of the page's controls, whether ToDo is on or not.
+
+    Raises:
+        SettingsError: a value is invalid.
+    """
+    wanted = requested((True, *values[1:]), {})
+    assert wanted  # enabled by the True above
+    return wanted.settings
+
+
 def page_passes(sizes: str) -> Iterator[Pass]:
     """The passes of a generation from the page.
 
