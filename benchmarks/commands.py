@@ -89,8 +89,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     _add_batch(add)
     add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls (default with --pipeline: "
                f"{ON_CHECKPOINTS.steps})")  # fmt: skip
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: CUDA if available)")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: float32 on the CPU, float16 on CUDA)")
+    add_device(add)
     add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is measured, which other "
                 "programs disturb least")  # fmt: skip
     add("--published", action="store_true", help="measure the sizes, methods and rounds of the published run; takes "
@@ -175,7 +174,7 @@ def _speed(options: argparse.Namespace) -> int:
 
     refuse_without_pipeline(options, ["config", "prompt", "sampler", "guidance"])
     task = cases.task(
-        model=options.model or _FAMILY, device=options.device, dtype=options.dtype, sizes=options.size,
+        model=options.model or _FAMILY, device=options.device or "auto", dtype=options.dtype, sizes=options.size,
         compare=options.compare, settings=given_settings(options), rounds=options.rounds,
         published=options.published, batch=options.batch, steps=options.steps or 0, threads=options.threads,
         folder=options.output, name=options.name, add=options.add,

@@ -15,6 +15,9 @@ from torch import nn
 
 from todo import SettingsError
 
+DTYPES = {"cpu": "float32", "cuda": "float16"}
+"""The hosts' defaults by device."""
+
 _PACKAGES = ("torch", "stable-diffusion-sdkit", "diffusers", "transformers", "tomesd", "einops")
 _PROCESSORS = Path("/proc/cpuinfo")
 

@@ -102,13 +102,10 @@ def _scored(
     if not methods:
         return
     for scored in score(image_model, request, methods, probe):
-        method = scored.scores[0].method
         for each, image in zip(scored.scores, scored.images, strict=False):
-            _save(
-                image, record.path.parent / f"{label(each.size)} {_plain(each.prompt)} {each.seed} {_plain(method)}.png"
-            )
+            _save(image, record.path.parent / _file_name(each))
         record.add_scores(scored.scores)
-        yield method
+        yield scored.scores[0].method
 
 
 def _save(image: Any, path: Path) -> None:

@@ -10,7 +10,7 @@ import argparse
 import torch
 
 from benchmarks import output
-from benchmarks.environment import usable_device
+from benchmarks.environment import DTYPES, usable_device
 from benchmarks.options import ON_CHECKPOINTS, read_prompts, read_size, refuse, sampling
 from benchmarks.pipeline import loading
 from benchmarks.pipeline.image_model import PipelineImageModel
@@ -18,9 +18,6 @@ from benchmarks.pipeline.prompts import PROMPTS
 from benchmarks.sampling import Request
 from todo.cli import given_settings
 from todo.settings import KNOBS
-
-_DTYPES = {"cpu": "float32", "cuda": "float16"}
-"""The hosts' defaults."""
 
 
 def speed(options: argparse.Namespace) -> int:
@@ -86,5 +83,5 @@ def _image_model(options: argparse.Namespace) -> PipelineImageModel:
         SettingsError: it cannot be loaded, or the device is not there.
     """
     device = usable_device(options.device or "auto")
-    dtype = getattr(torch, options.dtype or _DTYPES[device])
+    dtype = getattr(torch, options.dtype or DTYPES[device])
     return PipelineImageModel(loading.load(options.pipeline, options.config, torch.device(device), dtype))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import usable_device
+from benchmarks.environment import DTYPES, usable_device
 from benchmarks.method import DENSE, LatentSize, Method, check_names
 from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, HYPERTILE, LIMIT, METHODS, TODO, todo_with
 from benchmarks.speed.models import latent_size
@@ -74,9 +74,6 @@ _QUICK = (TODO, GRID_32)
 
 _QUICK_SIZE = (768, 768)
 QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
-
-_DTYPES = {"cpu": "float32", "cuda": "float16"}
-"""The hosts' defaults."""
 
 _ALL = tuple(METHODS.values())
 _FEWER = tuple(method for method in _ALL if method.name not in BETWEEN)
@@ -146,7 +143,7 @@ def task(
         cases = tuple(Case(size, methods, QUICK_ROUNDS[device]) for size in dict.fromkeys(chosen_sizes))
     if rounds:
         cases = tuple(replace(case, rounds=rounds, further=0) for case in cases)
-    return Task(model, device, dtype or _DTYPES[device], cases, **fields)
+    return Task(model, device, dtype or DTYPES[device], cases, **fields)
 
 
 def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> tuple[Method, ...]:

@@ -51,12 +51,12 @@ def set_step(patch: Patch | None, number: int = 0) -> None:
         patch.at(math.ceil(patch.settings.start * _STEPS) + number, _STEPS)
 
 
+_BETWEEN = tuple(todo_with(Settings(grid=grid)) for grid in (56, 48, 40))
+
 _METHODS = (
     Method(DENSE, dense_attention, "the UNet as it is"),
     todo_with(Settings()),
-    todo_with(Settings(grid=56)),
-    todo_with(Settings(grid=48)),
-    todo_with(Settings(grid=40)),
+    *_BETWEEN,
     todo_with(Settings(grid=32)),
     todo_with(Settings(grid=16)),
     _todo("ToDo paper", "ToDo with the authors' factor: longer side / 512", paper_settings),
@@ -86,7 +86,7 @@ _METHODS = (
 METHODS = {method.name: method for method in _METHODS}
 """All methods by name, except those made from settings on the command line."""
 
-BETWEEN = ("ToDo grid 56", "ToDo grid 48", "ToDo grid 40")
+BETWEEN = tuple(method.name for method in _BETWEEN)
 """Grids between the defaults and GRID_32."""
 
 CLOSE = (GRID_32, GRID_16, LIMIT)
