@@ -15,17 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.comfyui.client import ComfyUI
-from tests.host.recording import Recorder
+from tests.host.recording import Recorder, only_one
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     own = [item for item in items if here in item.path.parents]
     if own and not os.environ.get("COMFYUI_URL"):
-        # One skipped test stands for all, so that the reason is only printed once.
-        own[0].add_marker(pytest.mark.skip(reason=f"no running ComfyUI ({len(own)} tests): COMFYUI_URL is not set"))
-        items[:] = [item for item in items if item not in own[1:]]
-        config.hook.pytest_deselected(items=own[1:])
+        only_one(config, items, own, "COMFYUI_URL", "ComfyUI")
     elif own and (record := os.environ.get("COMFYUI_RECORD")):
         system = ComfyUI(os.environ["COMFYUI_URL"]).ask("/system_stats")["system"]
         about = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.checkpoints import kind_of
-from tests.host.recording import Recorder
+from tests.host.recording import Recorder, only_one
 from tests.host.webui import WebUI
 
 
@@ -24,10 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in own:
         item.add_marker(pytest.mark.host)
     if own and not os.environ.get("SD_WEBUI_URL"):
-        # One skipped test stands for all, so that the reason is only printed once.
-        own[0].add_marker(pytest.mark.skip(reason=f"no running WebUI ({len(own)} tests): SD_WEBUI_URL is not set"))
-        items[:] = [item for item in items if item not in own[1:]]
-        config.hook.pytest_deselected(items=own[1:])
+        only_one(config, items, own, "SD_WEBUI_URL", "WebUI")
     elif own and (record := os.environ.get("SD_WEBUI_RECORD")):
         about = WebUI(os.environ["SD_WEBUI_URL"]).get("/todo-probe/about").json()
         config.pluginmanager.register(Recorder(Path(record), about, here))

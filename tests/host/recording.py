@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 
 
+def only_one(config: pytest.Config, items: list[pytest.Item], own: list[pytest.Item], variable: str, host: str) -> None:
+    """Leaves one skipped test of a host that does not run, which stands for all, so that the reason is printed once."""
+    own[0].add_marker(pytest.mark.skip(reason=f"no running {host} ({len(own)} tests): {variable} is not set"))
+    items[:] = [item for item in items if item not in own[1:]]
+    config.hook.pytest_deselected(items=own[1:])
+
+
 class Recorder:
     """A pytest plugin that writes the outcome of each test of the folder `of` to `path`."""
 

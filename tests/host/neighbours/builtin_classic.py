@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tests.host.neighbours.forge_family import Host
+from tests.host.neighbours.forge_family import STRIDE, Host
 from tests.host.neighbours.neighbour import Neighbour
 from tests.host.webui import WebUI
 
 RESCALE = "rescalecfg"
-STRIDE = "token_merging_stride"
 
 
 def is_classic(webui: WebUI) -> bool:
@@ -17,12 +16,7 @@ def is_classic(webui: WebUI) -> bool:
 CLASSIC = Host("Classic", is_classic)
 
 NEIGHBOURS = [
-    Neighbour(
-        "token merging (two levels, stride 4)",
-        "Classic",
-        request=CLASSIC.only({}),
-        options={"token_merging_ratio": 0.5, "token_merging_downsample": 2, STRIDE: 4},
-    ),
+    CLASSIC.merging_with_stride(),
     Neighbour("RescaleCFG", "Classic", script=RESCALE, request=CLASSIC.script(RESCALE, 0.7)),
     CLASSIC.never_oom(),
     *CLASSIC.common(),

@@ -8,8 +8,6 @@ from tests.host.neighbours.neighbour import Neighbour, Payload
 
 PAG = "perturbedattentionguidance integrated"
 SAG = "selfattentionguidance integrated (sd 1.x, sd 2.x, sdxl)"
-FREEU = "freeu integrated (sd 1.x, sd 2.x, sdxl)"
-STYLEALIGN = "stylealign integrated"
 MODIFIER = "latentmodifier integrated"
 LATENT = (
     *(True, 5.0, "anisotropic", 0.5, "reinhard", 99.0, 1.0, "subtract", 0.5, 0.5),
@@ -27,11 +25,8 @@ def stored_as(choice: str) -> Payload:
 NEIGHBOURS = [
     Neighbour("PAG", "Forge", script=PAG, request=FORGE.script(PAG, True, 3.0, 10.0, 0.0, 1.0)),
     Neighbour("SAG", "Forge", script=SAG, request=FORGE.script(SAG, True, 0.75, 2.0, 1.0)),
-    Neighbour("FreeU", "Forge", script=FREEU, request=FORGE.script(FREEU, True, 1.3, 1.4, 0.9, 0.2, 0.0, 1.0)),
-    Neighbour("StyleAlign", "Forge", script=STYLEALIGN, request=FORGE.script(STYLEALIGN, True, 1.0, batch_size=2)),
-    Neighbour(
-        "StyleAlign (half)", "Forge", script=STYLEALIGN, request=FORGE.script(STYLEALIGN, True, 0.5, batch_size=2)
-    ),
+    FORGE.free_u(),
+    *FORGE.style_align(),
     Neighbour(
         "Dynamic Thresholding",
         "Forge",

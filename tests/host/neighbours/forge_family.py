@@ -14,9 +14,15 @@ from tests.host.webui import HIRES, WebUI, encoded
 KOHYA = "kohya hrfix integrated"
 TILES = "multidiffusion integrated"
 CONTROLNET = "controlnet"
+FREEU = "freeu integrated (sd 1.x, sd 2.x, sdxl)"
+STYLEALIGN = "stylealign integrated"
+STRIDE = "token_merging_stride"
 NEVER_OOM = "never oom integrated"
 THRESHOLDING = "dynamicthresholding (cfg-fix) integrated"
 THRESHOLDS = (4.0, 0.9, "Constant", 0.0, "Constant", 0.0, 1.0, "enable", "MEAN", "AD", 1.0)
+TILED = ("MultiDiffusion", "Mixture of Diffusers")
+"""Methods of tiled diffusion."""
+
 WIDE = {"width": 512, "height": 256, "steps": 2}
 
 
@@ -41,18 +47,7 @@ class Host:
 
     def _common(self) -> list[Neighbour]:
         return [
-            Neighbour(
-                "Kohya HRFix",
-                self.name,
-                script=KOHYA,
-                request=self.script(KOHYA, True, 3, 2.0, 0.0, 0.5, True, "bicubic", "bicubic", **WIDE),
-            ),
-            Neighbour(
-                "Kohya HRFix (finest level)",
-                self.name,
-                script=KOHYA,
-                request=self.script(KOHYA, True, 1, 1.7, 0.0, 0.5, False, "bicubic", "bicubic", **WIDE),
-            ),
+            *self.kohya(KOHYA),
             Neighbour("token merging", self.name, request=self.only({}), options={"token_merging_ratio": 0.5}),
             Neighbour(
                 "token merging (hires only)",
@@ -82,14 +77,43 @@ class Host:
             ),
         ]
 
-    def tiles(self, method: str, *more: Any) -> Neighbour:
-        """A method of tiled diffusion."""
-        return Neighbour(method, self.name, script=TILES, request=self.only(tiles(method, *more)))
+    def kohya(self, title: str, *more: Any) -> list[Neighbour]:
+        """Kohya HRFix within the UNet, and at its finest level."""
+        deep = self.script(title, True, 3, 2.0, 0.0, 0.5, True, "bicubic", "bicubic", *more, **WIDE)
+        finest = self.script(title, True, 1, 1.7, 0.0, 0.5, False, "bicubic", "bicubic", *more, **WIDE)
+        return [
+            Neighbour("Kohya HRFix", self.name, script=title, request=deep),
+            Neighbour("Kohya HRFix (finest level)", self.name, script=title, request=finest),
+        ]
 
-    def control_in_tiles(self, method: str, *more: Any) -> Neighbour:
+    def free_u(self) -> Neighbour:
+        return Neighbour(
+            "FreeU", self.name, script=FREEU, request=self.script(FREEU, True, 1.3, 1.4, 0.9, 0.2, 0.0, 1.0)
+        )
+
+    def style_align(self) -> list[Neighbour]:
+        """StyleAlign at its full strength, and at half of it."""
+        return [
+            Neighbour(name, self.name, script=STYLEALIGN, request=self.script(STYLEALIGN, True, strength, batch_size=2))
+            for name, strength in {"StyleAlign": 1.0, "StyleAlign (half)": 0.5}.items()
+        ]
+
+    def merging_with_stride(self) -> Neighbour:
+        """Token merging at two levels and with a larger stride."""
+        options = {"token_merging_ratio": 0.5, "token_merging_downsample": 2, STRIDE: 4}
+        name = "token merging (two levels, stride 4)"
+        return Neighbour(name, self.name, request=self.only({}), options=options)
+
+    def tiles(self, method: str, *more: Any, from_image: bool = False) -> Neighbour:
+        """A method of tiled diffusion. Some hosts have it in img2img only."""
+        request = self.only(tiles(method, *more))
+        return Neighbour(method, self.name, script=TILES, request=request, from_image=from_image)
+
+    def control_in_tiles(self, method: str, *more: Any, from_image: bool = False) -> Neighbour:
         """A ControlNet with tiled diffusion."""
         request = self.only(control("tiny-control", **tiles(method, *more)))
-        return Neighbour(f"ControlNet in tiles ({method})", self.name, script=TILES, request=request)
+        name = f"ControlNet in tiles ({method})"
+        return Neighbour(name, self.name, script=TILES, request=request, from_image=from_image)
 
     def never_oom(self, *more: Any) -> Neighbour:
         """Offloading, which does not change the image."""
