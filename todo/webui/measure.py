@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-from ..patch import apply_patch
+from ..patch import put_on
 from ..plan import plan
 from ..report import why_none
 from ..settings import Settings, SettingsError
@@ -133,7 +133,7 @@ class Measurement:
         # The host now continues its step, which should take as little time and memory as possible.
         fastest = min(fitting, key=lambda each: each.seconds or 0.0).settings
         if fastest:
-            patch = apply_patch(unet, fastest)
+            patch = put_on(unet, fastest)
             self._on_model.callback(patch.remove)
             patch.at(0, 0, hires)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import Module
 
-from ..patch import patched
+from ..patch import worn
 from ..report import BlockReport
 from ..settings import Settings
 from ..timing import is_out_of_memory, peak_memory, rotated, wait
@@ -110,7 +110,7 @@ def _time(
 ) -> None:
     """Makes and times one call. Applying and removing the patch is not timed."""
     try:
-        with patched(unet, timed.settings) if timed.settings else nullcontext() as patch:
+        with worn(unet, timed.settings) if timed.settings else nullcontext() as patch:
             if patch:
                 patch.at(number, 0, hires)
             with peak_memory(device) as peak:
