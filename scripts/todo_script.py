@@ -36,10 +36,10 @@ class ToDo(scripts.Script):
         generation.begin(p, args)
 
     def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        compare.count_jobs(p, kwargs["batch_number"])
+        compare.begin_batch(p, kwargs["batch_number"])
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-        compare.note_interruption(p)
+        compare.end_batch(p)
         generation.note_effect(p)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:

@@ -20,7 +20,7 @@ from docs.generate.parts import PARTS, README, api_example, generated
 from tests.unit.small_models import CONTEXT, assert_no_hooks
 from tests.unit.test_diffusers_pipelines import CONTROLNET, INPUT_IMAGE, PLAIN, SIZE, Kind, euler, make
 from todo.schedule import Moment
-from todo.webui.request import Wanted, requested
+from todo.webui.request import Compare, Wanted, requested
 
 ROOT = README.parent
 
@@ -58,7 +58,7 @@ def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     exec(api_example(f"http://127.0.0.1:{server.server_port}"), {})
     assert server.path == "/sdapi/v1/txt2img"
     arguments = server.payload["alwayson_scripts"]["todo"]["args"]
-    assert requested(arguments, {}) == Wanted(todo.Settings(mode="manual", factor=2), compare=False)
+    assert requested(arguments, {}) == Wanted(todo.Settings(mode="manual", factor=2), Compare.OFF)
     assert (tmp_path / "lighthouse.png").read_bytes() == b"image"
 
 

@@ -18,7 +18,7 @@ AUTO = ("grid",)
 MANUAL = ("factor", "deep_factor", "hires_factor")
 BOTH = ("mode", "max_downsample", "method", "phase", "start", "end", "taper", "passes", "controlnet")
 FOLDED = ("method", "phase", "taper", "controlnet", "passes", "hires_factor")
-DEFAULTS = [False, "auto", 64, 2, 1, "4", "nearest", "cycle", 0, 1, False, "both", 0, True, False]
+DEFAULTS = [False, "auto", 64, 2, 1, "4", "nearest", "cycle", 0, 1, False, "both", 0, True, "off"]
 NO_EFFECT = "512×512: no effect at this size"
 SLOW, SD3 = "slow.safetensors", "sd3.safetensors"
 BUSY_SECONDS = 3.0  # after which the script asks again while a checkpoint is being loaded
@@ -75,7 +75,8 @@ def test_no_help_text_is_longer_than_two_lines(tab, width, mode):
 
 def test_a_checkboxs_help_stands_below_it(tab):
     tab.open()
-    box, text = tab.knob("compare").locator("input"), tab.knob("compare").get_by_text("Makes each image")
+    tab.unfold()
+    box, text = tab.knob("taper").locator("input"), tab.knob("taper").get_by_text("From the first")
     assert box.bounding_box()["y"] < text.bounding_box()["y"]
 
 
@@ -118,7 +119,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
     tab.select(ID("passes"), "first")
     tab.tick(ID("taper"))
     tab.tick(ID("controlnet"))
-    tab.tick(ID("compare"))
+    tab.select(ID("compare"), "with dense and neighbouring settings")
     assert tab.values() == [
         True,
         "manual",
@@ -134,7 +135,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
         "first",
         3.25,
         False,
-        True,
+        "with dense and neighbouring settings",
     ]
     assert tab.until(lambda: tab.asked[-1]["taper"] is True)
     assert tab.asked[-1]["max_downsample"] == "4"
@@ -317,7 +318,7 @@ def test_infotext_fills_every_control(tab):
         "hires",
         4,
         False,
-        False,
+        "off",
     ]
     tab.live_is(lambda text: text == "512×512: no effect in this pass")
     # Infotext with the defaults resets all controls. Infotext without ToDo switches it off.

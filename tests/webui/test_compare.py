@@ -30,7 +30,7 @@ def saved(host):
 def pairs(host, monkeypatch):
     """The pairs of images that were drawn on sheets."""
     drawn = []
-    sheet = host.ours("webui.sheet")
+    sheet = host.ours("webui.sheets.pair")
     draw = sheet.draw
     monkeypatch.setattr(sheet, "draw", lambda given, *rest: drawn.extend(given) or draw(given, *rest))
     return drawn
@@ -173,7 +173,7 @@ def test_a_batch_that_was_skipped_is_not_compared(host, call):
     at_each_step(host, skip)
     outcome = host.generate(COMPARE, n_iter=2)
     assert not any(map(is_sheet, outcome.processed.images))
-    assert "Compare with dense: skipped, so no comparison image was made" in outcome.processed.comments
+    assert "skipped, so no comparison image was made" in outcome.processed.comments
 
 
 def test_one_click_on_interrupt_during_the_first_run_ends_all_after_that_image(host):
@@ -202,7 +202,7 @@ def test_a_failed_dense_run_keeps_the_image(host, monkeypatch):
     outcome = host.generate(COMPARE)
     assert torch.equal(outcome.latents, alone.latents)
     assert "RuntimeError: out of memory" in outcome.processed.comments
-    assert host.log.at("ERROR") == ["Compare with dense failed"]
+    assert host.log.at("ERROR") == ["Compare with dense: dense failed"]
 
 
 def test_after_a_failed_first_run_the_same_p_can_be_used_again(host, monkeypatch):

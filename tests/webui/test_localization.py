@@ -23,7 +23,7 @@ def shown(host):
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
-    words |= {compare.label, compare.help, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
+    words |= {compare.label, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
     live = host.ours("webui.live")
     return words | {live.MEASURED, live.MEASURED_OVERALL} | live_words(host)
 

@@ -41,12 +41,12 @@ def other_values(host):
     knobs = host.ours("settings").KNOBS
     values = {name: knob.choices or (knob.minimum, knob.maximum) for name, knob in knobs.items()}
     switches = {name: (True, False) for name, knob in knobs.items() if knob.kind is bool}
-    return {"enabled": (True, False), **values, **switches, "compare": (True, False)}
+    return {"enabled": (True, False), **values, **switches, "compare": host.ours("webui.request").COMPARE.choices}
 
 
 @pytest.mark.parametrize("tab", TABS)
 def test_each_value_of_each_control_is_restored(host, build, tab):
-    parse = {"enabled": bool, "compare": bool, **{name: k.parse for name, k in host.ours("settings").KNOBS.items()}}
+    parse = {"enabled": bool, "compare": str, **{name: k.parse for name, k in host.ours("settings").KNOBS.items()}}
     for name, values in other_values(host).items():
         for value in values:
             controls, saver = build(tab)

@@ -46,7 +46,7 @@ def test_each_default_has_the_type_of_its_knob(host, knobs):
     # The API converts generation parameters to the type of the control's value.
     for tab in TABS:
         for name, control in controls(host, tab).items():
-            kind = bool if name in ("enabled", "compare") else str if knobs[name].choices else knobs[name].kind
+            kind = {"enabled": bool, "compare": str}.get(name) or (str if knobs[name].choices else knobs[name].kind)
             assert type(control.value) is kind, name
     assert controls(host)["enabled"].value is False
 

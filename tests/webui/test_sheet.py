@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 
 @pytest.fixture
 def sheet(host):
-    return host.ours("webui.sheet")
+    return host.ours("webui.sheets.pair")
 
 
 def noise(width, height, seed=0, mode="RGB"):
@@ -87,8 +87,7 @@ def test_the_heat_map_is_black_where_nothing_differs(sheet):
     todo = dense.copy()
     todo.paste((0, 255, 0), (0, 0, 128, 256))
     (left, right) = (
-        sheet._heat_map(sheet._difference(sheet.Pair(dense, todo)), 255).crop(box)
-        for box in ((0, 0, 128, 256), (128, 0, 256, 256))
+        sheet._heat_map(sheet.difference(dense, todo), 255).crop(box) for box in ((0, 0, 128, 256), (128, 0, 256, 256))
     )
     assert np.asarray(right).max() == 0
     assert np.asarray(left).mean() > 50
@@ -96,12 +95,12 @@ def test_the_heat_map_is_black_where_nothing_differs(sheet):
 
 def test_fidelity(sheet):
     image = noise(64, 64)
-    assert str(sheet.fidelity(sheet.Pair(image, image))) == "identical"
+    assert str(sheet.fidelity(image, image)) == "identical"
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 16, 0, 255).astype(np.uint8))
-    near, far = (sheet.fidelity(sheet.Pair(image, other)) for other in (brighter, noise(64, 64, 9)))
+    near, far = (sheet.fidelity(image, other) for other in (brighter, noise(64, 64, 9)))
     assert near.psnr == pytest.approx(20 * np.log10(255 / 16), abs=0.5)
     assert near.ssim > 0.9 > 0.1 > far.ssim
-    assert sheet.fidelity(sheet.Pair(noise(8, 4), noise(8, 4, 2))).ssim < 1
+    assert sheet.fidelity(noise(8, 4), noise(8, 4, 2)).ssim < 1
 
 
 def test_without_scikit_image_the_sheet_says_so(sheet, monkeypatch):
@@ -114,6 +113,6 @@ def test_without_scikit_image_the_sheet_says_so(sheet, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     pair = sheet.Pair(noise(256, 256), noise(256, 256, 1))
-    assert sheet.fidelity(pair) is None
+    assert sheet.fidelity(pair.dense, pair.todo) is None
     assert "scikit-image" in sheet._caption(pair)
     assert draw(sheet, (pair.dense, pair.todo)).height > 256

@@ -4,10 +4,10 @@ host         what the host can tell: its model, its UNet, whether it was interru
 runs         generations that the extension starts itself, and the host state to preserve around them
 request      what a page or an API payload asks for, as Settings
 generation   ToDo during one generation: patch, point of sampling, report
-compare      the same generation a second time, dense
-sheet        the comparison image
+compare      the same generation again, dense and with other settings
+sheets       the figures and images that a comparison shows
 measure      times a sampling step with several settings
-candidates   the settings that a measurement times
+candidates   the settings that both try beside those on the page
 rounds       times one UNet call in alternating rounds
 figures      the result of a measurement, as text and HTML
 measured     what was measured, for the live line

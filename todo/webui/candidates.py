@@ -1,16 +1,17 @@
-"""The settings that a measurement times beside those on the page."""
+"""The settings that are tried beside those on the page: by a measurement, which times them, and by a comparison."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..plan import plan
-from ..settings import KNOBS, Settings
+from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .figures import Pass
 
 _PER_SIDE, _RATIOS = (1.5, 1.0, 0.75, 0.5), (0.75, 1.0, 1.5, 2.0)
-"""The settings to time, as multiples of the keys/values per side or of the ratio on the page."""
+"""The settings to try, as multiples of the keys/values per side or of the ratio on the page."""
 
 
 def candidates(settings: Settings, hires: bool) -> list[Settings]:
@@ -18,12 +19,15 @@ def candidates(settings: Settings, hires: bool) -> list[Settings]:
 
     They differ in one knob only. All are on in every step at their full ratio.
     """
-    steady = replace(settings, start=0.0, end=1.0, taper=False)
-    name = strength_knob(settings, hires)
-    value, knob = getattr(settings, name), KNOBS[name]
-    wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
-    within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
-    return [replace(steady, **{name: each}) for each in sorted(within, reverse=name == "grid")]
+    return _around(replace(settings, start=0.0, end=1.0, taper=False), hires)
+
+
+def comparable(settings: Settings, passes: Sequence[Pass]) -> list[Settings]:
+    """The settings to compare: those given, and those of the weaker and stronger ones that act in one of the passes of
+    the generation, from the weakest to the strongest. They differ in one knob only."""
+    family = host.family(host.loaded_model())
+    hires = len(passes) > 1 and settings.passes != "first"
+    return [each for each in _around(settings, hires) if each == settings or _acts(each, passes, family)]
 
 
 def strength_knob(settings: Settings, hires: bool) -> str:
@@ -31,6 +35,14 @@ def strength_knob(settings: Settings, hires: bool) -> str:
     if settings.mode == "auto":
         return "grid"
     return "hires_factor" if hires and settings.hires_factor else "factor"
+
+
+def label(name: str, settings: Settings | None) -> str:
+    """What tells settings from the others that are tried: the value of the knob `name`. None is dense."""
+    if settings is None:
+        return "dense"
+    value = f"{getattr(settings, name):g}"
+    return f"{value} per side" if name == "grid" else f"ratio {value}"
 
 
 def no_effect(current: Pass, settings: Settings) -> str:
@@ -42,3 +54,21 @@ def no_effect(current: Pass, settings: Settings) -> str:
         plan(current.width, current.height, each, family, current.hires) for each in candidates(settings, current.hires)
     ]
     return predicted[0].note if all(each.note for each in predicted) else ""
+
+
+def _around(settings: Settings, hires: bool) -> list[Settings]:
+    name = strength_knob(settings, hires)
+    value, knob = getattr(settings, name), KNOBS[name]
+    wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
+    within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
+    return [replace(settings, **{name: each}) for each in sorted(within, reverse=name == "grid")]
+
+
+def _acts(settings: Settings, passes: Sequence[Pass], family: str | None) -> bool:
+    """Whether settings act in one of the passes, as far as can be told."""
+    try:
+        return family is None or any(
+            not plan(each.width, each.height, settings, family, each.hires).note for each in passes
+        )
+    except SettingsError:
+        return True  # a size that `plan` does not know

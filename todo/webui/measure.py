@@ -239,7 +239,7 @@ def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
     rows = []
     for timed in measurement.timed:
         row = figures.Row(
-            label=_label(name, timed.settings),
+            label=candidates.label(name, timed.settings),
             seconds=timed.seconds and timed.seconds * measurement.calls_per_step,
             speed_up=timed.speed_up(dense),
             predicted=_predicted(current, timed.settings, family),
@@ -251,13 +251,6 @@ def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
         if timed.settings and row.speed_up and not row.note:
             measured.remember(current, timed.settings, row.speed_up)
     return figures.Figures(current, tuple(rows))
-
-
-def _label(name: str, settings: Settings | None) -> str:
-    if settings is None:
-        return "dense"
-    value = f"{getattr(settings, name):g}"
-    return f"{value} per side" if name == "grid" else f"ratio {value}"
 
 
 def _predicted(current: Pass, settings: Settings | None, family: str | None) -> float | None:

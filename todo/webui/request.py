@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from ..plan import HEIGHT, WIDTH, plan
@@ -21,12 +22,48 @@ ENABLED = Knob(
 )
 """The switch. It comes before the knobs, both on the page and in the API's list."""
 
-COMPARE = Knob(
+
+class Compare(Enum):
+    """What the images are compared with. The values are the choices on the page."""
+
+    OFF = "off"
+    DENSE = "with dense"
+    SETTINGS = "with dense and neighbouring settings"
+
+
+_COMPARE_WORDS = {
+    **{each.value: each for each in Compare},
+    **{"false": Compare.OFF, "0": Compare.OFF, "true": Compare.DENSE, "1": Compare.DENSE, "settings": Compare.SETTINGS},
+}
+
+
+class _CompareKnob(Knob):
+    """In the API it is false, true or 'settings'; on the page, one of its choices, which explain themselves."""
+
+    @property
+    def allowed(self) -> str:
+        return "false, true or 'settings'"
+
+    def parse(self, value: Any) -> str:
+        if value is None:
+            return str(self.default)
+        try:
+            return _COMPARE_WORDS[str(value).strip().lower()].value
+        except KeyError:
+            raise self._error(value) from None
+
+    def schema(self) -> dict[str, Any]:
+        description = "Makes each image again: true without ToDo, 'settings' also with weaker and stronger settings."
+        return {"enum": [False, True, "settings"], "default": False, "title": self.label, "description": description}
+
+
+COMPARE = _CompareKnob(
     name="compare",
-    kind=bool,
-    default=False,
-    label="Compare with dense",
-    help="Makes each image a second time without ToDo, and shows both and how they differ.",
+    kind=str,
+    default=Compare.OFF.value,
+    label="Compare",
+    help="",
+    choices=tuple(each.value for each in Compare),
 )
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
 
@@ -40,7 +77,7 @@ class Wanted:
     """The request of a generation with ToDo on."""
 
     settings: Settings
-    compare: bool
+    compare: Compare
 
 
 def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted | None:
@@ -65,7 +102,7 @@ def requested(arguments: Sequence[Any], overrides: Mapping[str, Any]) -> Wanted 
         values.update(knobs)
     if not enabled:
         return None
-    compare = COMPARE.parse(values.pop(COMPARE.name, None))
+    compare = Compare(COMPARE.parse(values.pop(COMPARE.name, None)))
     for name in values:
         if name not in KNOBS:
             raise unknown_name(name, NAMES)

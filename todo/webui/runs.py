@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import random
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ import torch
 from modules import call_queue, devices, images, paths, processing, scripts, shared
 
 from .. import timing
+from .figures import Pass
 
 try:
     from modules_forge import main_thread
@@ -151,6 +152,32 @@ def generated_images(p: Any, processed: Any) -> list[Any]:
     return list(processed.images[first::each][: len(processed.infotexts) - first])
 
 
+def passes(p: Any) -> list[Pass]:
+    """The passes of a generation whose sizes the host has worked out."""
+    first = Pass(p.width, p.height, p.batch_size, hires=False)
+    if not getattr(p, "enable_hr", False):
+        return [first]
+    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, hires=True)]
+
+
+def append(
+    processed: Any, images: Sequence[Any], infotexts: Sequence[str], seeds: Sequence[int], subseeds: Sequence[int]
+) -> None:
+    """Appends images to those of a generation, each with its infotext and seeds."""
+    # Masks have none, but the host looks up an image's by its position.
+    count, first = len(processed.images), processed.index_of_first_image
+    processed.infotexts = _filled(processed.infotexts, count, processed.info) + list(infotexts[: len(images)])
+    for name, own in (("all_seeds", seeds), ("all_subseeds", subseeds)):
+        # A new list: `p` has the same one.
+        given = _filled(getattr(processed, name), count - first, processed.seed)
+        setattr(processed, name, given + list(own[: len(images)]))
+    processed.images += images
+
+
+def _filled(values: Sequence[Any], length: int, value: Any) -> list[Any]:
+    return [*values, *[value] * (length - len(values))]
+
+
 def add_image(p: Any, processed: Any, image: Any, name: str) -> None:
     """Appends an image to those of a generation and saves it like a grid. It gets the infotext of the first image.
 
@@ -168,14 +195,17 @@ def add_image(p: Any, processed: Any, image: Any, name: str) -> None:
             image, p.outpath_grids, name, seed, prompt, opts.grid_format,
             info=text, short_filename=short, p=p, grid=True,
         )  # fmt: skip
-    # Masks have no infotext, but the host looks up an image's infotext by its position.
-    processed.infotexts += [processed.info] * (len(processed.images) - len(processed.infotexts)) + [text]
-    processed.images.append(image)
+    append(processed, [image], [text], processed.all_seeds[:1], processed.all_subseeds[:1])
 
 
-def add_jobs(p: Any) -> None:
-    """Makes the progress bar expect the jobs of `p` a second time."""
-    shared.state.job_count += p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
+def add_jobs(p: Any, times: int) -> None:
+    """Makes the progress bar expect the jobs of `p` that many times more."""
+    shared.state.job_count += times * p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
+
+
+def announce(text: str) -> None:
+    """Shows what is at work on the progress bar; '' nothing."""
+    shared.state.textinfo = text or None
 
 
 def font(size: int) -> Any:

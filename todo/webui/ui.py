@@ -75,7 +75,7 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
 
 
 def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
-    common: dict[str, Any] = {"label": knob.label, "info": knob.help, "value": knob.default, "elem_id": elem_id}
+    common: dict[str, Any] = {"label": knob.label, "info": knob.help or None, "value": knob.default, "elem_id": elem_id}
     common["visible"] = shown and knob.mode in (None, KNOBS["mode"].default)
     if knob.kind is bool:
         return gr.Checkbox(**common)

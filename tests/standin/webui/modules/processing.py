@@ -80,8 +80,13 @@ class StableDiffusionProcessing:
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     enable_hr: bool = False
     hr_scale: float = 2.0
+    hr_upscale_to_x: int = 0
+    hr_upscale_to_y: int = 0
     hr_second_pass_steps: int = 0
     hr_checkpoint_info: Any = None
+
+    def init(self, all_prompts, all_seeds, all_subseeds):
+        self.hr_upscale_to_x, self.hr_upscale_to_y = int(self.width * self.hr_scale), int(self.height * self.hr_scale)
 
     def sample(self, conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts):
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
@@ -124,7 +129,7 @@ class Processed:
     def __init__(self, p, images_list, seed=-1, info="", infotexts=None):
         self.images = images_list
         self.index_of_first_image = 0
-        self.all_seeds, self.all_prompts = p.all_seeds, p.all_prompts
+        self.all_seeds, self.all_subseeds, self.all_prompts = p.all_seeds, p.all_subseeds, p.all_prompts
         self.seed = seed
         self.info = info
         self.comments = "".join(f"{comment}\n" for comment in p.comments)

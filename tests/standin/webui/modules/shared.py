@@ -12,6 +12,7 @@ class State:
         self.sampling_steps = 0
         self.job = ""
         self.job_no = 0
+        self.textinfo = None
         self.job_count = -1
 
     def interrupt(self):

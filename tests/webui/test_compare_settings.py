@@ -1,0 +1,235 @@
+"""Compare with dense and neighbouring settings: a run for each, all their images, the figures and one sheet."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from tests.standin import models
+
+from .generations import at_each_step, crash_at
+
+STEPS = 4
+RATIOS = [1.5, 2, 3, 4]
+"""Those tried beside a ratio of 2 at 128×128, the weakest first."""
+FACTOR_2 = {"factor": 2}
+COMPARE = {**FACTOR_2, "compare": "settings"}
+
+
+def shown(outcome):
+    """The images with a latent, without the sheet."""
+    return [image for image in outcome.processed.images if hasattr(image, "latent")]
+
+
+def sheets(outcome):
+    return [image for image in outcome.processed.images if not hasattr(image, "latent")]
+
+
+def figures(outcome):
+    """As they are in the API's answer."""
+    return json.loads(json.dumps(outcome.processed.extra_generation_params["ToDo compare"], allow_nan=False))
+
+
+def interrupted_at(host, call):
+    calls = []
+
+    def interrupt(_):
+        calls.append(1)
+        if len(calls) == call:
+            host.shared.state.interrupt()
+
+    at_each_step(host, interrupt)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"enable_hr": True}, {"batch_size": 2, "n_iter": 2}, {"width": 144, "height": 112}, {"tab": "img2img"}],
+    ids=str,
+)
+def test_each_image_is_the_same_as_with_its_settings_alone(host, fields):
+    compared = host.generate(COMPARE, **fields)
+    alone = [host.generate(*args, **fields) for args in ([FACTOR_2], [False], *([{"factor": f}] for f in (1.5, 3, 4)))]
+    latents = torch.stack([image.latent for image in shown(compared)])
+    assert torch.equal(latents, torch.cat([each.latents for each in alone]))
+    texts = [text for each in alone for text in each.processed.infotexts]
+    assert compared.processed.infotexts == [*texts, texts[0]]
+    assert len(sheets(compared)) == 1
+
+
+def test_the_seeds_follow_the_images(host):
+    outcome = host.generate(COMPARE, batch_size=2)
+    assert outcome.processed.all_seeds == [11, 12] * 5 + [11]
+    assert outcome.p.all_seeds == [11, 12]
+
+
+def test_in_mode_auto_the_keys_per_side_vary(host):
+    """At 512×512 a latent has 64×64 positions."""
+    outcome = host.generate({"grid": 32, "compare": "settings"}, width=512, height=512)
+    settings = [each["settings"] for each in figures(outcome)]
+    assert [each and each["grid"] for each in settings] == [None, 48, 32, 24, 16]
+    assert "dense" in outcome.processed.comments
+    assert "48 per side" in outcome.processed.comments
+
+
+def test_settings_that_do_nothing_at_this_size_are_not_tried(host):
+    outcome = host.generate({"grid": 64, "compare": "settings"}, width=512, height=512)
+    settings = [each["settings"] for each in figures(outcome)]
+    assert [each and each["grid"] for each in settings] == [None, 64, 48, 32]
+
+
+def test_on_a_model_of_an_unknown_family_all_are_tried(host):
+    host.add_checkpoint("other", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), host.unet))
+    host.use_checkpoint("other")
+    outcome = host.generate({"grid": 64, "compare": "settings"}, width=512, height=512)
+    assert len(figures(outcome)) == 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fields", "knob"),
+    [
+        ({"factor": 2}, {}, "factor"),
+        ({"factor": 2, "hires_factor": 3}, {}, "factor"),
+        ({"factor": 2, "hires_factor": 3}, {"enable_hr": True}, "hires_factor"),
+        ({"factor": 2, "hires_factor": 3, "passes": "first"}, {"enable_hr": True}, "factor"),
+    ],
+    ids=str,
+)
+def test_one_knob_varies(host, wanted, fields, knob):
+    outcome = host.generate({**wanted, "taper": True, "end": 0.75, "compare": "settings"}, **fields)
+    given, *_ = [each["settings"] for each in figures(outcome) if each["settings"] and each["images"][0]["index"] == 0]
+    for each in figures(outcome)[1:]:
+        assert {name for name, value in each["settings"].items() if value != given[name]} <= {knob}
+
+
+def test_the_figures_are_data(host):
+    outcome = host.generate(COMPARE, batch_size=2)
+    dense, *others = figures(outcome)
+    assert dense["settings"] is None
+    assert [each["settings"]["factor"] for each in others] == RATIOS
+    for each in (dense, *others):
+        assert each["speed_up"] == pytest.approx(dense["seconds"] / each["seconds"], rel=0.05)
+        for number, image in enumerate(each["images"]):
+            assert image["seed"] == 11 + number
+            made, expected = (
+                np.asarray(outcome.processed.images[which["images"][number]["index"]]) for which in (each, dense)
+            )
+            if each is dense:
+                assert (image["psnr"], image["ssim"]) == (None, 1)
+            else:
+                assert image["psnr"] == pytest.approx(peak_signal_noise_ratio(expected, made), abs=0.001)
+    assert "ToDo compare" not in outcome.p.extra_generation_params
+    assert not any("ToDo compare" in text for text in outcome.processed.infotexts)
+
+
+def test_the_figures_of_a_comparison_with_dense_are_data_too(host):
+    outcome = host.generate({**FACTOR_2, "compare": True})
+    dense, todo = figures(outcome)
+    assert (dense["images"][0]["index"], todo["images"][0]["index"]) == (None, 0)
+    assert todo["settings"] == host.ours("settings").Settings(factor=2).to_dict()
+
+
+def test_progress_counts_and_names_all_runs(host):
+    said = []
+    at_each_step(host, lambda _: said.append(host.shared.state.textinfo))
+    host.generate(COMPARE, n_iter=2)
+    assert host.shared.state.job_count == host.shared.state.job_no == 5 * 2
+    runs = ["ratio 2 (1", "dense (2", "ratio 1.5 (3", "ratio 3 (4", "ratio 4 (5"]
+    assert said == [f"Compare: {run} of 5)" for run in runs for _ in range(2 * STEPS)]
+    assert host.shared.state.textinfo is None
+
+
+@pytest.mark.parametrize(("run", "images"), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 4)])
+def test_interrupting_leaves_what_is_complete(host, run, images):
+    interrupted_at(host, run * STEPS + 2)
+    outcome = host.generate(COMPARE)
+    assert len(shown(outcome)) == images
+    assert len(sheets(outcome)) == (images > 1)
+    assert "interrupted" in outcome.processed.comments
+
+
+def test_one_click_on_interrupt_in_a_later_run_ends_it_at_once(host):
+    steps = []
+    at_each_step(host, lambda _: steps.append(1))
+    at_each_step(host, lambda _: host.shared.state.stop_generating() if len(steps) == 2 * STEPS + 1 else None)
+    outcome = host.generate(COMPARE)
+    assert len(steps) == 2 * STEPS + 2
+    assert len(shown(outcome)) == 2
+
+
+def test_complete_batches_of_an_interrupted_run_are_kept(host):
+    batches = 2 + 2 + 1  # with the page's settings, dense, and one with a ratio of 1.5
+    interrupted_at(host, batches * STEPS + 2)
+    outcome = host.generate(COMPARE, n_iter=2)
+    assert len(shown(outcome)) == batches
+    assert [len(each["images"]) for each in figures(outcome)] == [2, 1, 2]
+    assert [each["seconds"] is None for each in figures(outcome)] == [False, True, False]
+
+
+def test_a_skipped_run_is_left_out(host):
+    calls = []
+
+    def skip(_):
+        calls.append(1)
+        if len(calls) == 2 * STEPS + 2:
+            host.shared.state.skip()
+
+    at_each_step(host, skip)
+    outcome = host.generate(COMPARE)
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [None, 2, 3, 4]
+    assert "ratio 1.5 was skipped" in outcome.processed.comments
+
+
+def test_a_run_that_fails_is_left_out(host, monkeypatch):
+    crash_at(host, monkeypatch, 3 * STEPS + 2)
+    outcome = host.generate(COMPARE)
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [None, 1.5, 2, 4]
+    assert "ratio 3 failed: RuntimeError: out of memory" in outcome.processed.comments
+    assert len(sheets(outcome)) == 1
+
+
+def test_without_a_dense_image_there_are_the_others_and_no_sheet(host, monkeypatch):
+    crash_at(host, monkeypatch, STEPS + 2)
+    outcome = host.generate(COMPARE)
+    assert len(shown(outcome)) == 4
+    assert sheets(outcome) == []
+    assert "dense failed: RuntimeError: out of memory, so no comparison image was made" in outcome.processed.comments
+
+
+def test_masks_and_a_grid_keep_their_places(host):
+    """The host looks up an image's infotext by its position, and its seed by that after the grid."""
+    append = host.ours("webui.runs").append
+    made = type("Processed", (), {})()
+    made.images, made.infotexts = ["grid", "image", "mask"], ["text of the grid", "text"]
+    made.info, made.index_of_first_image, made.seed = "text of the grid", 1, 5
+    made.all_seeds, made.all_subseeds = [5], [6]
+    append(made, ["other"], ["its text"], [5], [6])
+    assert made.images[3] == "other"
+    assert made.infotexts[3] == "its text"
+    assert (made.all_seeds[3 - 1], made.all_subseeds[3 - 1]) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("value", "images"),
+    [
+        ("with dense and neighbouring settings", 6),
+        (" Settings ", 6),
+        ("with dense", 2),
+        ("true", 2),
+        (1, 2),
+        ("off", 1),
+        (0, 1),
+        (None, 1),
+    ],
+)
+def test_values_of_the_page_and_the_api(host, value, images):
+    assert len(host.generate({**FACTOR_2, "compare": value}).processed.images) == images
+
+
+def test_a_wrong_value_is_reported(host):
+    outcome = host.generate({**FACTOR_2, "compare": "everything"})
+    assert len(outcome.processed.images) == 1
+    assert "compare: 'everything' is not allowed; it must be false, true or 'settings'" in outcome.processed.comments
