@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +19,16 @@ from tests.host.webui import ARTIFACTS, WebUI
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 TODO = "#script_txt2img_todo_"
+NUMBERS = ("grid", "factor", "deep_factor", "start", "end", "hires_factor")
+CHANGED: dict[str, dict[str, Any]] = {
+    "auto": {"grid": 96},
+    "manual": {
+        **{"factor": 3, "deep_factor": 1.5, "max_downsample": "2", "start": 0.1, "end": 0.9, "hires_factor": 1.5},
+        **{"method": "area", "phase": "fixed", "taper": True, "controlnet": False, "passes": "hires"},
+        "compare": "with dense",
+    },
+}
+"""Another value than the default for every control, by the mode in which it is shown."""
 INFOTEXT = (
     "a cat\nSteps: 4, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 256x320, "
     "ToDo: manual, ToDo factor: 3.5, ToDo end: 0.8, ToDo taper: True, ToDo method: area, Version: v1.10.1"
@@ -135,6 +146,112 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     page.wait_for_selector(f"{other}factor", state="visible", timeout=15_000)
     assert number(page, f"{other}factor") == 3.5
     assert is_on(page, other)
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    page.locator(f"{TODO}{name} input").first.click()
+    page.locator(f"{TODO}{name} li").filter(has_text=re.compile(f"^\\W*{re.escape(value)}$")).first.click()
+
+
+def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
+    switch_on(page)
+    for side in ("width", "height"):
+        set_number(page, f"#txt2img_{side}", "256")
+    set_number(page, "#txt2img_steps", "2")
+    choose(page, "mode", "manual")
+    choose(page, "compare", "with dense and neighbouring settings")
+    page.locator("#txt2img_generate").click()
+    log = page.locator("#html_log_txt2img").first
+    playwright.expect(log).to_contain_text(
+        "Compare with dense and neighbouring settings: sampling: dense", timeout=240_000
+    )
+    shown = page.locator("#txt2img_gallery .thumbnail-item, #txt2img_gallery .thumbnail-small")
+    assert shown.count() == 1 + 1 + 3 + 1
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / "host-compare-page.png")
+
+
+def shown_values(page: Any) -> dict[str, Any]:
+    """What the page shows of every control, those of the other mode left out."""
+    values: dict[str, Any] = {"enabled": is_on(page)}
+    for name in NUMBERS:
+        if page.locator(f"{TODO}{name}").first.is_visible():
+            values[name] = number(page, f"{TODO}{name}")
+    for name in ("mode", "method", "phase", "passes", "compare"):
+        values[name] = page.locator(f"{TODO}{name} input").first.input_value()
+    for name in ("taper", "controlnet"):
+        values[name] = page.locator(f"{TODO}{name} input").first.is_checked()
+    radio = page.locator(f"{TODO}max_downsample input:checked")
+    values["max_downsample"] = radio.first.input_value() if radio.count() else None
+    return values
+
+
+def fill(page: Any, values: dict[str, Any]) -> None:
+    """Sets the controls of the mode that is shown."""
+    for name, value in values.items():
+        if name in NUMBERS:
+            set_number(page, f"{TODO}{name}", str(value))
+        elif name in ("taper", "controlnet"):
+            page.locator(f"{TODO}{name} input").first.set_checked(value)
+        elif name == "max_downsample":
+            page.locator(f"{TODO}{name} label").filter(has_text=value).first.click()
+        elif name != "enabled":
+            choose(page, name, value)
+
+
+def save_defaults(page: Any) -> None:
+    """Settings → Defaults → Apply → Reload UI."""
+    page.locator("#tabs > .tab-nav button", has_text="Settings").click()
+    page.locator("#settings button", has_text="Defaults").click()
+    page.locator("#ui_defaults_apply").click()
+    playwright.expect(page.locator("#tab_defaults, #settings_tab_defaults").first).to_contain_text(
+        "Wrote", timeout=30_000
+    )
+    page.locator("#settings_restart_gradio").click()
+
+
+def opened_again(page: Any, webui: WebUI) -> None:
+    """Waits for the host, which begins anew, and opens its page with ToDo's controls unfolded."""
+    page.wait_for_timeout(3000)
+    for _ in range(120):
+        try:
+            page.goto(webui.url)
+            break
+        except playwright.Error:
+            page.wait_for_timeout(1000)
+    page.wait_for_selector(f"{TODO}enabled .label-wrap", state="attached", timeout=120_000)
+    if not page.locator(f"{TODO}mode").first.is_visible():
+        page.locator(f"{TODO}enabled > .label-wrap").click()
+        page.wait_for_selector(f"{TODO}mode", state="visible")
+    page.locator(f"{TODO}more > .label-wrap").click()
+    page.wait_for_selector(f"{TODO}method", state="visible")
+
+
+def test_saved_defaults(page: Any, webui: WebUI) -> None:
+    """Every control comes back as it was saved. Afterwards the host's defaults are as before."""
+    auto, manual = ({"mode": mode, **CHANGED[mode]} for mode in ("auto", "manual"))
+    switch_on(page)
+    page.locator(f"{TODO}more > .label-wrap").click()
+    page.wait_for_selector(f"{TODO}method", state="visible")
+    before = shown_values(page)
+    fill(page, {**auto, **manual})
+    chosen = shown_values(page)
+    assert {name: chosen[name] for name in manual} == manual
+    save_defaults(page)
+    opened_again(page, webui)
+    try:
+        assert shown_values(page) == chosen
+        choose(page, "mode", "auto")
+        assert number(page, f"{TODO}grid") == auto["grid"]
+    finally:
+        choose(page, "mode", "manual")
+        fill(page, {"factor": 2, "deep_factor": 1, "hires_factor": 0})
+        choose(page, "mode", "auto")
+        fill(page, before)
+        page.locator(f"{TODO}enabled > .label-wrap").click()
+        save_defaults(page)
+        opened_again(page, webui)
+    assert {**shown_values(page), "enabled": True} == {**before, "enabled": True}
 
 
 def measure(page: Any, side: int, ratio: str = "2") -> Any:

@@ -31,10 +31,18 @@ def encoded(image: Image.Image) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to a request: the images, and the infotext of the first."""
+    """The answer to a request: the images, and what the host says of them."""
 
     images: list[Image.Image]
-    infotext: str
+    info: dict[str, Any]
+
+    @property
+    def infotexts(self) -> list[str]:
+        return self.info["infotexts"]
+
+    @property
+    def infotext(self) -> str:
+        return self.infotexts[0]
 
     @property
     def sha(self) -> list[str]:
@@ -118,4 +126,4 @@ class WebUI:
         assert response.status_code == 200, response.text[:2000]
         answer = response.json()
         images = [Image.open(io.BytesIO(base64.b64decode(image))) for image in answer["images"]]
-        return Result(images, json.loads(answer["info"])["infotexts"][0])
+        return Result(images, json.loads(answer["info"]))

@@ -18,7 +18,7 @@ THE_EXTENSION = Table(
             ("test_page.py::test_live*", "test_page.py::test_generation*", "test_page.py::test_paste*"),
         ),
         Row("page: *Measure on this GPU*", "works, and waits its turn", ("test_page.py::test_measur*",)),
-        Row("*Compare with dense*", "works", ("test_compare.py::*",)),
+        Row("*Compare*", "works", ("test_compare.py::*",)),
         Row(
             "step window, samplers with two calls a step, hires. fix, img2img, batches, odd sizes",
             "works",

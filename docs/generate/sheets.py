@@ -1,0 +1,66 @@
+"""`python -m docs.generate.sheets`: the sheets in the guide, drawn as the WebUI draws them, of the embedded model's images.
+
+Not part of `make docs`: the seconds on them differ from run to run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+from matplotlib import font_manager
+from PIL import Image, ImageFont
+
+from benchmarks.environment import now
+from benchmarks.sampling import Request, Sampling
+from benchmarks.tiny.model import TinyModel, load
+from benchmarks.tiny.sampler import decode, sample
+from docs.generate import ROOT
+from todo import Settings, patched
+from todo.webui.sheets import choice, pair
+from todo.webui.sheets.column import Column, line
+
+REQUEST = Request("a cup of coffee", (4,), (256, 256), Sampling(25, "dpm++ 2m", guidance=5.0))
+RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
+
+
+def main() -> int:
+    """Returns the exit status."""
+    model = load()
+    dense, *others = (_column(model, ratio) for ratio in (None, *RATIOS))
+    chosen = next(column for column in others if column.chosen)
+    pairs = [pair.Pair(*images) for images in zip(dense.images, chosen.images, strict=True)]
+    _save(pair.draw(pairs, line([dense, chosen]), _font), "compare.jpg")
+    _save(choice.draw([dense, *others], _font), "choose.jpg")
+    return 0
+
+
+def _column(model: TinyModel, ratio: float | None) -> Column:
+    """Images at a ratio at all levels; None is dense."""
+    settings = Settings(factor=ratio, deep_factor=ratio) if ratio else None
+    clock = now(model.device)
+    with patched(model.unet, settings) if settings else nullcontext() as patch:
+        start = clock()
+        latents = sample(model, REQUEST, patch)
+        seconds = clock() - start
+    images = [Image.fromarray((image * 255).round().astype("uint8")) for image in decode(model, latents)]
+    label = f"ratio {ratio:g}" if ratio else "dense"
+    return Column(label, settings, ratio == CHOSEN, images, (), REQUEST.seeds, REQUEST.seeds, seconds)
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def _save(sheet: Image.Image, name: str) -> None:
+    path = ROOT / "docs" / name
+    sheet.save(path, quality=90)
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
