@@ -1,4 +1,4 @@
-"""`python -m docs.generate.sheets`: the sheets in the guide, drawn as the WebUI draws them, of the embedded model's images.
+"""`python -m docs.generate.sheets`: the sheets in the guide, as the WebUI draws them, of the embedded model's images.
 
 Not part of `make docs`: the seconds on them differ from run to run.
 """
@@ -6,7 +6,6 @@ Not part of `make docs`: the seconds on them differ from run to run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
