@@ -17,6 +17,10 @@ ITS_OWN_MEMORY = none(
     "The host has no use for the flag (modules_forge/initialization.py) and moves models by itself: every live run was "
     "one with its memory management."
 )
+LOW_MEMORY = source(
+    "backend/args.py:85: the host's own --lowvram loads parts of the model as they are needed "
+    "(backend/memory_management.py:348); it touches no attention. There is no --medvram."
+)
 OWN_LENGTH = "keys and values are reshaped by their own length"
 CHOSEN_BY_OPTION = none("A1111 chooses by its option, in the rows above.")
 OTHER_ATTENTION = source(f"ldm_patched/ldm/modules/attention.py:221-411 and :482-523: {OWN_LENGTH}.")
@@ -151,6 +155,7 @@ ATTENTION = Table(
                         *OLDER,
                     ),
                     **on(ITS_OWN_MEMORY, *FAMILY),
+                    NEO: LOW_MEMORY,
                 },
                 runs=(flag,),
             )
@@ -170,7 +175,7 @@ ATTENTION = Table(
         ),
         Row(
             "torch.compile",
-            "works; the model is compiled anew for each image with ToDo",
+            "works; the model is compiled anew with ToDo: by reForge for each image, by Forge Neo for the first",
             ("test_compile.py::*",),
             {
                 **on(none("The host does not offer it."), *A1111, FORGE, ERSATZ, CLASSIC),

@@ -61,7 +61,7 @@ NEIGHBOURS = Table(
             (*beside("token merging*"), "test_neighbours.py::test_token_merging*"),
         ),
         Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8.")}),
-        Row("LoRA", TOGETHER, beside("LoRA")),
+        Row("LoRA", TOGETHER, beside("LoRA", "LoRA in the hires pass")),
         Row(
             "LoRA, applied on the fly",
             TOGETHER,
