@@ -12,6 +12,7 @@ generation, so do not install it in a host that others use.
     GET  /todo-probe/about   versions of Python, torch and gradio, and the family of the host
     GET  /todo-probe/optimisation   A1111's attention optimisations: the number offered, and the one applied
     POST /todo-probe/seed    ?on=false: a generation no longer begins with a seed for what the host draws without one
+    GET  /todo-probe/checkpoints    the titles of all checkpoints, for which ersatzForge's own API fails
     GET  /todo-probe/compiled       how many functions torch.compile has compiled in this process
 """
 
@@ -134,6 +135,10 @@ def optimisation():
     return {"offered": len(getattr(sd_hijack, "optimizers", ())), "applied": applied.name if applied else "None"}
 
 
+def checkpoints():
+    return [checkpoint.title for checkpoint in sd_models.checkpoints_list.values()]
+
+
 def compiled():
     dynamo = sys.modules.get("torch._dynamo")
     return dynamo.utils.counters["frames"]["ok"] if dynamo else 0
@@ -144,6 +149,7 @@ def add_routes(demo, app: FastAPI):
     app.get("/todo-probe/log")(log)
     app.get("/todo-probe/about")(about)
     app.get("/todo-probe/optimisation")(optimisation)
+    app.get("/todo-probe/checkpoints")(checkpoints)
     app.get("/todo-probe/compiled")(compiled)
     app.get("/todo-probe/calls")(calls)
     app.get("/todo-probe/left")(left)
