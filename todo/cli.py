@@ -41,8 +41,8 @@ def run(
         SystemExit: with status 2 for a wrong argument.
     """
     _adapt_to_console()
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         status: int = options.command(options)
         if sys.stdout:  # None where the caller has closed it
             sys.stdout.flush()

@@ -155,7 +155,7 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
         - Gradient checkpointing computes each call again as it was, for up to 256 forward calls before a backward pass.
         - While a level has nothing to do, its modules carry no hook. `remove_patch` leaves none.
         - torch.compile in any order recompiles the model at its next call; under `fullgraph=True` the model raises an
-          error then, because hooks cannot be part of a graph.
+          error then, because hooks cannot be part of a graph. What torch 2.0 compiled runs no hooks and stays dense.
 
     Raises:
         UnsupportedModelError: the model has no self-attention that ToDo can patch.

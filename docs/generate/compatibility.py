@@ -58,14 +58,14 @@ class Row:
         result: the same on every host.
         tests: patterns for the names of live tests. If any of them passed on a host, its cell is live.
         cells: by record, for hosts on which none passed; '*' for all others.
-        run: the flags or extension that a run must have had to count; '' if any run counts.
+        runs: the flags or extensions of the runs that count; empty if any run counts.
     """
 
     case: str
     result: str
     tests: tuple[str, ...] = ()
     cells: dict[str, Cell] = field(default_factory=dict)
-    run: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def live(row: Row, host: Host) -> Cell | None:
     outcomes = {
         f"{name} in a run with {variant or 'no flags'}": outcome
         for variant, record in records(host)
-        if row.run in ("", variant)
+        if not row.runs or variant in row.runs
         for name, outcome in record["tests"].items()
         if matches(name, row.tests)
     }

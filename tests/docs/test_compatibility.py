@@ -79,9 +79,9 @@ def test_equal_notes_are_listed_once(records):
 def test_a_row_can_require_flags(records):
     records("alpha", test_a__one="passed")
     records("alpha+--lowvram", test_a__two="passed")
-    row = Row("case", "works", ("*one",), {"*": Cell("source", "read")}, run="--lowvram")
+    row = Row("case", "works", ("*one",), {"*": Cell("source", "read")}, runs=("--lowvram",))
     assert cell(row, ALPHA).how == "source"
-    assert cell(Row("case", "works", ("*two",), run="--lowvram"), ALPHA).how == "live"
+    assert cell(Row("case", "works", ("*two",), runs=("--lowvram",)), ALPHA).how == "live"
 
 
 # --- the document itself

@@ -71,6 +71,6 @@ def other(checkpoints: list[str]) -> str:
 @pytest.fixture(scope="session")
 def checkpoints(webui: WebUI) -> list[str]:
     """The titles of the host's checkpoints: the loaded one first, then all others."""
-    titles = [model["title"] for model in webui.get("/sdapi/v1/sd-models").json()]
+    titles = webui.get("/todo-probe/checkpoints").json()
     current = webui.get("/sdapi/v1/options").json()["sd_model_checkpoint"]
     return [current, *(title for title in titles if title != current)]

@@ -18,13 +18,17 @@ def only_one(config: pytest.Config, items: list[pytest.Item], own: list[pytest.I
 
 
 class Recorder:
-    """A pytest plugin that writes the outcome of each test of the folder `of` to `path`."""
+    """A pytest plugin that writes the outcome of each test of the folder `of` to `path`.
+
+    A record of the same day and of the same versions is continued, so that a long run can be made in parts. A test that
+    was run again has its last outcome.
+    """
 
     def __init__(self, path: Path, about: dict[str, Any], of: Path):
         self.prefix = f"tests/{of.name}/"
         self.path = path
-        self.about = about
-        self.outcomes: dict[str, str] = {}
+        self.about = {"date": time.strftime("%Y-%m-%d"), **about}
+        self.outcomes = self._earlier()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         name = report.nodeid.removeprefix(self.prefix)
@@ -35,5 +39,12 @@ class Recorder:
             self.outcomes[name] = report.outcome
 
     def pytest_sessionfinish(self) -> None:
-        record = {"date": time.strftime("%Y-%m-%d"), **self.about, "tests": dict(sorted(self.outcomes.items()))}
+        record = {**self.about, "tests": dict(sorted(self.outcomes.items()))}
         self.path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+
+    def _earlier(self) -> dict[str, str]:
+        if not self.path.exists():
+            return {}
+        record = json.loads(self.path.read_text(encoding="utf8"))
+        outcomes = record.pop("tests")
+        return outcomes if record == self.about else {}

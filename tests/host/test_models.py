@@ -70,6 +70,8 @@ def test_sdxl_acts_at_its_finest_level(webui: WebUI, checkpoints: list[str], den
 
 
 def test_sdxl_refiner_of_another_layout(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
+    if webui.is_neo:
+        pytest.skip("Forge Neo's refiner must have the model's layout: others fail with and without ToDo")
     payload: Payload = {
         "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "SDXL")},
         "refiner_checkpoint": of_kind(checkpoints, "SDXL refiner"),
@@ -145,7 +147,11 @@ def test_img2img_with_another_kind(
 
 
 def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
-    payload: Payload = {"cfg_scale": 1, "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "Flux")}}
+    payload: Payload = {
+        "cfg_scale": 1,
+        "scheduler": "Simple",  # the default takes the numbers of Flux's sigmas on Forge for the sigmas themselves
+        "override_settings": {"sd_model_checkpoint": of_kind(checkpoints, "Flux")},
+    }
     before = webui.txt2img(**payload)
     webui.get("/todo-probe/log")
     result = webui.txt2img([MANUAL], **payload)

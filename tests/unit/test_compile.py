@@ -12,9 +12,12 @@ from torch import nn
 from tests.unit.plain_attention import OFFSETS, replace_attention
 from tests.unit.small_models import CONTEXT, hook_counts, level_inputs, randomize_zero_weights, run
 from todo import Settings, apply_patch, patched, remove_patch
+from todo.report import why_none
 
 GRID = (13, 9)
 WINDOW = Settings(factor=2, end=0.5)
+RUNS_HOOKS = hasattr(torch, "compiler")
+"""Whether torch is 2.1 or newer."""
 
 
 class OneLevel(nn.Module):
@@ -31,6 +34,8 @@ class OneLevel(nn.Module):
 
 @pytest.fixture
 def model():
+    if not RUNS_HOOKS:
+        pytest.skip("torch.compile of torch 2.0 runs no hooks, so a compiled model stays dense")
     torch.compiler.reset()
     torch.manual_seed(3)
     yield randomize_zero_weights(OneLevel())
@@ -143,3 +148,13 @@ def test_compiled_after_a_first_call(model):
             patch.at(step, 20)
             torch.testing.assert_close(run(model, given), expected[step], rtol=1e-4, atol=1e-4)
     assert torch.equal(run(model, given), dense)
+
+
+@pytest.mark.skipif(RUNS_HOOKS, reason="since torch 2.1 compiled code runs hooks")
+def test_what_torch_2_0_compiled_is_reported_as_never_called():
+    model = around(randomize_zero_weights(OneLevel()))
+    given = level_inputs(*GRID)
+    dense = run(model, given)
+    with patched(model, Settings(factor=2)) as patch:
+        assert torch.equal(run(model, given), dense)
+    assert "never called" in why_none(patch.report())

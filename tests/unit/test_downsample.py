@@ -210,6 +210,8 @@ def test_each_of_several_grids_is_downsampled_separately(method, grid, factor, s
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2)])
 def test_dtypes(method, dtype, grid, factor):
+    if dtype == torch.float16 and method not in GATHERS and not hasattr(torch, "compiler"):
+        pytest.skip("torch 2.0 does not blend in half precision on a CPU")
     tokens = torch.randn(2, math.prod(grid), 4).to(dtype)
     kept = downsample(tokens, grid, factor, method)
     expected = downsample(tokens.double(), grid, factor, method)

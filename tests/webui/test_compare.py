@@ -282,3 +282,10 @@ def test_img2img_masks_are_not_compared(host):
         assert generated_images(p, processed) == ["a", "a"]
     finally:
         host.shared.opts.return_mask = False
+
+
+def test_a_host_without_the_options_that_comparing_reads(host, monkeypatch):
+    """As ersatzForge."""
+    for option in ("return_mask", "return_mask_composite", "grid_extended_filename"):
+        monkeypatch.delattr(host.shared.opts, option)
+    assert is_sheet(host.generate(COMPARE, steps=1).processed.images[-1])

@@ -81,6 +81,20 @@ def test_the_family_is_the_loaded_models(plan, host, family):
     assert answer["family"] == family
 
 
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_family_of_a_model_that_cannot_be_sd2(plan, host, family):
+    """As in Forge Neo, whose models have no such flag. Mugen's, an SDXL UNet with another VAE, says that it is SDXL."""
+
+    def loaded(unet):
+        model = models.LoadedModel(unet, family)
+        del model.is_sd2
+        return model
+
+    host.add_checkpoint(family, models.shared(loaded, small_unet()))
+    host.use_checkpoint(family)
+    assert plan().json()["family"] == family
+
+
 def test_another_family_can_be_requested(plan):
     assert plan(family="sdxl").json()["family"] == "sdxl"
 

@@ -147,9 +147,14 @@ def interrupt() -> None:
 def generated_images(p: Any, processed: Any) -> list[Any]:
     """The images of a generation, without the grid, masks and images that scripts added."""
     first = processed.index_of_first_image
-    masks = shared.opts.return_mask + shared.opts.return_mask_composite
+    masks = _is_on("return_mask") + _is_on("return_mask_composite")
     each = 1 + (masks if getattr(p, "mask_for_overlay", None) is not None else 0)
     return list(processed.images[first::each][: len(processed.infotexts) - first])
+
+
+def _is_on(option: str) -> bool:
+    """A switch in the host's settings. It is off on a host that lacks it, as ersatzForge does some."""
+    return bool(getattr(shared.opts, option, False))
 
 
 def passes(p: Any) -> list[Pass]:
@@ -189,7 +194,7 @@ def add_image(p: Any, processed: Any, image: Any, name: str) -> None:
     if opts.enable_pnginfo:
         image.info["parameters"] = text
     if opts.grid_save and not p.do_not_save_grid:
-        short = not opts.grid_extended_filename
+        short = not _is_on("grid_extended_filename")
         seed, prompt = processed.all_seeds[0], processed.all_prompts[0]
         images.save_image(
             image, p.outpath_grids, name, seed, prompt, opts.grid_format,

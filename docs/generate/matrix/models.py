@@ -4,28 +4,46 @@ from __future__ import annotations
 
 from docs.generate.compatibility import Row, Table
 from docs.generate.matrix.cells import IN_USE, NO_EFFECT, beside, code, none, on, source
-from docs.generate.matrix.hosts import A6, A8, A9, A10, CLASSIC, FAMILY, OLDER, REFORGE
+from docs.generate.matrix.hosts import A6, A8, A9, A10, CLASSIC, FAMILY, NEO, OLDER, REFORGE, REFORGE4
 
 MODELS = Table(
     "Models",
     (
         Row("SD1", "works", ("test_generation.py::test_on_changes*",)),
-        Row("SD2, v-prediction", "works", ("test_models.py::*[SD2*",)),
+        Row(
+            "SD2, v-prediction",
+            "works",
+            ("test_models.py::*[SD2*",),
+            {NEO: none("Removed from the host: its list of models has no SD2 (huggingface_guess/model_list.py).")},
+        ),
         Row("SDXL", "acts from its finest level on, half the latent", ("test_models.py::test_sdxl_acts*",)),
-        Row("SDXL with its refiner", "acts on both", ("test_models.py::test_sdxl_refiner*",)),
+        Row(
+            "SDXL with its refiner",
+            "acts on both",
+            ("test_models.py::test_sdxl_refiner*",),
+            {
+                NEO: none(
+                    "The host's refiner must have the layout of the model, as in the row *refiner*: with SDXL's own it "
+                    "fails with and without ToDo."
+                )
+            },
+        ),
         Row("inpainting UNet", "works", ("test_models.py::*[inpainting*", "test_models.py::*[mask]")),
         Row(
             "instruct-pix2pix UNet",
             "works",
             ("test_models.py::*[pix2pix*",),
-            on(
-                none(
-                    "Fails in the host with and without ToDo: 4 or 9 channels for its 8 (Forge: "
-                    "modules/processing.py:363, reForge ldm_patched/modules/model_base.py:191; Classic "
-                    "modules/sd_models_config.py:52)."
+            {
+                **on(
+                    none(
+                        "Fails in the host with and without ToDo: 4 or 9 channels for its 8 (Forge: "
+                        "modules/processing.py:363, ersatzForge: :320, reForge ldm_patched/modules/model_base.py:191; "
+                        "Classic modules/sd_models_config.py:52)."
+                    ),
+                    *FAMILY,
                 ),
-                *FAMILY,
-            ),
+                NEO: none("The host knows no such model (huggingface_guess/model_list.py)."),
+            },
         ),
         Row("refiner", IN_USE, ("test_models.py::test_refiner",)),
         Row("hires checkpoint", IN_USE, ("test_models.py::test_hires_checkpoint",)),
@@ -52,8 +70,12 @@ MODELS = Table(
                     "a model is in tests/webui/test_lifecycle.py::test_a_model_without_self_attention_is_told_once"
                 ),
                 **on(none("The host loads no such model."), *OLDER, CLASSIC),
-                REFORGE: source(
-                    "ldm_patched/ldm/flux/model.py has no `transformer_blocks`, so nothing is found, as on Forge."
+                **on(
+                    source(
+                        "ldm_patched/ldm/flux/model.py has no `transformer_blocks`, so nothing is found, as on Forge."
+                    ),
+                    REFORGE,
+                    REFORGE4,
                 ),
             },
         ),
@@ -67,7 +89,7 @@ MODELS = Table(
                 **on(
                     none(
                         "Nothing puts `create_unet_forward`, which would ask for an engine, on the host's UNet "
-                        "(modules/sd_unet.py, modules/sd_hijack.py)."
+                        "(modules/sd_unet.py and modules/sd_hijack.py, as far as it has them)."
                     ),
                     *FAMILY,
                 ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.generate.compatibility import Cell, Row, Table
 from docs.generate.matrix.cells import MERGES, TILES, TOGETHER, beside, none, on, source
-from docs.generate.matrix.hosts import A6, A8, A1111, CLASSIC, FAMILY, FORGE, OLDER, REFORGE
+from docs.generate.matrix.hosts import A6, A8, A1111, CLASSIC, ERSATZ, FAMILY, FORGE, NEO, OLDER, REFORGE
 
 EXTENSIONS = """
 Extensions of A1111 were tried at these commits: sd-webui-controlnet 56cec5b, multidiffusion-upscaler-for-automatic1111
@@ -23,8 +23,8 @@ SAME_AS_1_10 = source(
 )
 NO_SUCH_SCRIPT = none("Not built in, and A1111's replaces parts of the ldm package, which this host does not run.")
 NO_HYPERNETWORKS = none(
-    "The host loads hypernetworks and never applies them: the code that would is commented out "
-    "(modules/sd_hijack_optimizations.py:186)."
+    "The host never applies hypernetworks: the code that would is commented out "
+    "(modules/sd_hijack_optimizations.py:186) or removed."
 )
 SAME_HYPERTILE = source(
     "extensions-builtin/hypertile/hypertile.py, which does the tiling, is the same file in 1.8.0, 1.9.4 and 1.10.1; "
@@ -47,13 +47,13 @@ NEIGHBOURS = Table(
             "HyperTile",
             TILES,
             (*beside("HyperTile"), "test_neighbours.py::test_hypertile*"),
-            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+            {**on(NO_SUCH_SCRIPT, FORGE, NEO, ERSATZ, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
         ),
         Row(
             "HyperTile in the hires pass",
             TILES,
             beside("HyperTile (hires only)", "HyperTile (hires fix)"),
-            {**on(NO_SUCH_SCRIPT, FORGE, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
+            {**on(NO_SUCH_SCRIPT, FORGE, NEO, ERSATZ, CLASSIC), A8: SAME_HYPERTILE, A6: none("It came with 1.7.")},
         ),
         Row(
             "token merging",
@@ -61,12 +61,22 @@ NEIGHBOURS = Table(
             (*beside("token merging*"), "test_neighbours.py::test_token_merging*"),
         ),
         Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8.")}),
-        Row("LoRA", TOGETHER, beside("LoRA")),
+        Row("LoRA", TOGETHER, beside("LoRA", "LoRA in the hires pass")),
         Row(
             "LoRA, applied on the fly",
             TOGETHER,
             beside("LoRA, applied on the fly"),
-            {CLASSIC: none("The host has no such option.")},
+            {
+                CLASSIC: none("The host has no such option."),
+                **on(
+                    source(
+                        "modules_forge/main_entry.py: 'Automatic (fp16 LoRA)', as on Forge: each layer adds the LoRA "
+                        "within its own forward (backend/operations.py), after the hooks."
+                    ),
+                    NEO,
+                    ERSATZ,
+                ),
+            },
         ),
         Row("LyCORIS (LoHa, LoKr)", TOGETHER, beside("LyCORIS LoHa", "LyCORIS LoKr")),
         Row("hypernetworks", TOGETHER, beside("hypernetwork"), on(NO_HYPERNETWORKS, *FAMILY)),
@@ -131,8 +141,20 @@ NEIGHBOURS = Table(
         extension(
             "Latent Modifier, Mahiro CFG, APG, RescaleCFG",
             TOGETHER,
-            *("Latent Modifier", "Mahiro CFG", "APG", "guidance limiter", "RescaleCFG"),
+            *("Latent Modifier", "Mahiro CFG", "MaHiRo", "APG", "guidance limiter", "RescaleCFG"),
             cells=on(none("The Forge family's own."), *A1111),
+        ),
+        extension(
+            "First Block Cache, TeaCache",
+            f"{TOGETHER} in the steps that are computed",
+            *("First Block Cache", "TeaCache"),
+            cells=on(none("ersatzForge's own."), *A1111, *FAMILY),
+        ),
+        extension(
+            "epsilon scaling, Skip Early CFG, NGMS, Colour of Noise",
+            TOGETHER,
+            *("epsilon scaling", "Skip Early CFG", "NGMS", "Colour of Noise"),
+            cells=on(none("Of Forge Neo or ersatzForge."), *A1111, *FAMILY),
         ),
         extension(
             "ADetailer",

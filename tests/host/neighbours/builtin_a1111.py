@@ -48,7 +48,7 @@ def soft_mask() -> Payload:
 
 def plot_of_checkpoints(webui: WebUI) -> Payload:
     """An X/Y/Z plot over the loaded checkpoint and another one whose name begins with the loaded one's name."""
-    titles = [model["model_name"] for model in webui.get("/sdapi/v1/sd-models").json()]
+    titles = [title.split(".")[0] for title in webui.get("/todo-probe/checkpoints").json()]
     loaded = webui.get("/sdapi/v1/options").json()["sd_model_checkpoint"].split(".")[0]
     other = next((title for title in titles if title.startswith(loaded) and title != loaded), None)
     if other is None:

@@ -11,11 +11,15 @@ generation, so do not install it in a host that others use.
     GET  /todo-probe/log     ToDo's log lines since the last request
     GET  /todo-probe/about   versions of Python, torch and gradio, and the family of the host
     GET  /todo-probe/optimisation   A1111's attention optimisations: the number offered, and the one applied
+    POST /todo-probe/seed    ?on=false: a generation no longer begins with a seed for what the host draws without one
+    GET  /todo-probe/checkpoints    the titles of all checkpoints, for which ersatzForge's own API fails
+    GET  /todo-probe/compiled       how many functions torch.compile has compiled in this process
 """
 
 import gc
 import logging
 import platform
+import sys
 from copy import copy
 from importlib.util import find_spec
 
@@ -39,6 +43,7 @@ def unet():
 
 probe = Watch()
 inner_requested = False
+seeds = True
 
 
 class Script(scripts.Script):
@@ -53,7 +58,8 @@ class Script(scripts.Script):
 
     def before_process(self, p, *args):
         # Some hosts draw noise without a seed, for the encoder of img2img or for token merging.
-        torch.manual_seed(0)
+        if seeds:
+            torch.manual_seed(0)
 
     def postprocess_image(self, p, pp, *args):
         global inner_requested
@@ -97,6 +103,11 @@ def fail(at: int):
     probe.fail_at = at
 
 
+def seed(on: bool):
+    global seeds
+    seeds = on
+
+
 def inner():
     global inner_requested
     inner_requested = True
@@ -124,14 +135,26 @@ def optimisation():
     return {"offered": len(getattr(sd_hijack, "optimizers", ())), "applied": applied.name if applied else "None"}
 
 
+def checkpoints():
+    return [checkpoint.title for checkpoint in sd_models.checkpoints_list.values()]
+
+
+def compiled():
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo.utils.counters["frames"]["ok"] if dynamo else 0
+
+
 def add_routes(demo, app: FastAPI):
     logging.getLogger("todo").addHandler(lines)
     app.get("/todo-probe/log")(log)
     app.get("/todo-probe/about")(about)
     app.get("/todo-probe/optimisation")(optimisation)
+    app.get("/todo-probe/checkpoints")(checkpoints)
+    app.get("/todo-probe/compiled")(compiled)
     app.get("/todo-probe/calls")(calls)
     app.get("/todo-probe/left")(left)
     app.post("/todo-probe/fail")(fail)
+    app.post("/todo-probe/seed")(seed)
     app.post("/todo-probe/inner")(inner)
 
 
