@@ -3,7 +3,7 @@
 # make bench  measures speed at all sizes against the alternatives; BENCH="--model sdxl" adds options to the command
 # make test   sets up the same, with the test tools, and runs every check
 # make matrix runs the tests of the method with the oldest torch that is supported and with the newest, on several
-#             Pythons; MATRIX="3.12-newest" chooses
+#             Pythons, and records the result for the documents; MATRIX="3.12-newest" chooses
 # make docs   writes every generated table, plot and page of the documents
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
@@ -42,7 +42,8 @@ MATRIX ?= 3.10-oldest 3.12-newest 3.13-newest
 
 matrix: $(MATRIX:%=.venv-%/.ready)
 	@for each in $(MATRIX); do \
-		.venv-$$each/bin/python -m pytest -q -p no:cacheprovider tests/unit > .venv-$$each/log 2>&1; \
+		UNIT_RECORD=tests/unit/records/$$each.json \
+			.venv-$$each/bin/python -m pytest -q -p no:cacheprovider tests/unit > .venv-$$each/log 2>&1; \
 		.venv-$$each/bin/python -c "import platform, torch; \
 			print('Python', platform.python_version(), 'torch', torch.__version__, end=': ')"; tail -1 .venv-$$each/log; \
 	done

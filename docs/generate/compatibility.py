@@ -22,6 +22,7 @@ from docs.generate import ROOT
 
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 RECORDS = ROOT / "tests" / "host" / "records"
+VERSIONS = ROOT / "tests" / "unit" / "records"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ class Table:
     rows: tuple[Row, ...]
     text: str = ""
     hosts: tuple[Host, ...] = ()
+
+
+VERSIONS_TEXT = """
+The tests of the method without a WebUI, `make matrix`, with the oldest torch that is supported and with the newest of
+the day.
+"""
 
 
 class EmptyCellError(Exception):
@@ -162,6 +169,7 @@ def document(
     """
     notes = Notes()
     lines = [introduction.strip(), "", "## Hosts", "", *_host_lines(recorded or hosts)]
+    lines += ["", "## Python and torch", "", VERSIONS_TEXT.strip(), "", *_version_lines()]
     for table in tables:
         lines += ["", f"## {table.title}", ""]
         lines += [table.text.strip(), ""] if table.text else []
@@ -180,6 +188,22 @@ def _host_lines(hosts: tuple[Host, ...]) -> Iterator[str]:
             versions = f"{record['python']}, {record['torch']}, {record.get('gradio', 'none')}"
             passed, skipped = outcomes.count("passed"), sum(outcome.startswith("skipped") for outcome in outcomes)
             yield f"| {host.title} | {host.commit} | {versions} | {variant} | {record['date']} | {passed} | {skipped} |"
+
+
+def _version_lines() -> Iterator[str]:
+    """One line for each environment of `make matrix`.
+
+    Raises:
+        EmptyCellError: a test failed.
+    """
+    columns = ("python", "torch", "diffusers", "transformers", "date", "passed", "skipped")
+    yield "| Python | torch | diffusers | transformers | date | passed | skipped |"
+    yield "|---" * len(columns) + "|"
+    for path in sorted(VERSIONS.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf8"))
+        if record["failed"]:
+            raise EmptyCellError(f"{path.stem}: {record['failed']} tests failed")
+        yield f"| {' | '.join(str(record[column]) for column in columns)} |"
 
 
 def _table_lines(table: Table, hosts: tuple[Host, ...], notes: Notes) -> Iterator[str]:

@@ -31,7 +31,8 @@ def test_off_equals_the_host_without_the_extension(webui: WebUI, plain: WebUI) -
     # The host encodes an image with noise that depends on the previous generation, so both must have had the same one.
     source = plain.txt2img().images[0]
     webui.txt2img()
-    assert webui.img2img(source).sha == plain.img2img(source).sha
+    if not webui.is_ersatz:  # which draws that noise anew in each process
+        assert webui.img2img(source).sha == plain.img2img(source).sha
     assert webui.txt2img([False, "manual", 16, 4.0]).sha == plain.txt2img().sha
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.unit import small_models
+from tests.unit.versions import Count
 
 ROOT = Path(__file__).parents[2]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if record := os.environ.get("UNIT_RECORD"):
+        config.pluginmanager.register(Count(Path(record)))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ HOSTS = (
     Host("A1111 1.6.0", A6, "5ef669d"),
     Host("Forge", FORGE, "dfdcbab"),
     Host("Forge Neo", NEO, "5692d2d"),
+    Host("ersatzForge", ERSATZ, "fca12a2"),
     Host("reForge", REFORGE, "3b56b26"),
     Host("Forge Classic", CLASSIC, "1f95d71"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.generate.compatibility import Row, Table
 from docs.generate.matrix.cells import IN_USE, NO_EFFECT, beside, code, none, on, source
-from docs.generate.matrix.hosts import A6, A8, A9, A10, CLASSIC, FAMILY, NEO, OLDER, REFORGE, REFORGE4
+from docs.generate.matrix.hosts import A6, A8, A9, A10, CLASSIC, ERSATZ, FAMILY, NEO, OLDER, REFORGE, REFORGE4
 
 MODELS = Table(
     "Models",
@@ -25,7 +25,10 @@ MODELS = Table(
                 NEO: none(
                     "The host's refiner must have the layout of the model, as in the row *refiner*: with SDXL's own it "
                     "fails with and without ToDo."
-                )
+                ),
+                ERSATZ: source(
+                    "modules/sd_samplers_common.py:160-192: the same code as for the row *refiner*, which was tried."
+                ),
             },
         ),
         Row("inpainting UNet", "works", ("test_models.py::*[inpainting*", "test_models.py::*[mask]")),
@@ -57,7 +60,8 @@ MODELS = Table(
                     "scripts/xyz_grid.py makes each image in a generation of its own, as in 1.8.0, where it was "
                     "tried. The API of 1.6.0 cannot tell the plot's arguments (modules/api/models.py:306), so that the "
                     "test passes it by."
-                )
+                ),
+                ERSATZ: source("scripts/xyz_grid.py:750 makes each image in a generation of its own, as on Forge."),
             },
         ),
         Row(
@@ -70,6 +74,7 @@ MODELS = Table(
                     "a model is in tests/webui/test_lifecycle.py::test_a_model_without_self_attention_is_told_once"
                 ),
                 **on(none("The host loads no such model."), *OLDER, CLASSIC),
+                ERSATZ: source("backend/nn/flux.py has no `transformer_blocks`, so nothing is found, as on Forge."),
                 **on(
                     source(
                         "ldm_patched/ldm/flux/model.py has no `transformer_blocks`, so nothing is found, as on Forge."
