@@ -24,10 +24,6 @@ _COLOURS = {
     TILES: style.TILES,
 }
 _OTHER_COLOURS = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
-_MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
-"""By factor."""
-
-_OTHER_MARKER = "^"
 
 
 def save(result: Result, path: Path) -> None:
@@ -67,9 +63,7 @@ def _draw_curve(axes: Axes, result: Result, size: Size, curve: str, names: list[
     values = [mean.value for mean in means]
     axes.errorbar(speedups, values, intervals, color=colour, capsize=2, linewidth=1.4, label=curve)
     for name, speedup, value in zip(names, speedups, values, strict=True):
-        factor = METHODS[name].factor
-        axes.plot(speedup, value, _MARKERS.get(factor, _OTHER_MARKER), color=colour, markersize=6)
-        if factor:
-            axes.annotate(
-                f"f={factor:g}", (speedup, value), (5, 4), textcoords="offset points", fontsize=8, color=colour
-            )
+        axes.plot(speedup, value, "o", color=colour, markersize=5)
+        axes.annotate(
+            METHODS[name].mark, (speedup, value), (5, 4), textcoords="offset points", fontsize=8, color=colour
+        )
