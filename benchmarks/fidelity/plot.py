@@ -14,7 +14,6 @@ from benchmarks import style
 from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, TILES, TODO, TOKEN_MERGING
 from benchmarks.fidelity.report import about, counting_keys, label
 from benchmarks.fidelity.results import Result, Size
-from benchmarks.method import DENSE
 
 _COLOURS = {
     TODO: style.TODO,
@@ -43,7 +42,7 @@ def draw(result: Result) -> Figure:
 
 
 def _draw_panel(axes: Axes, result: Result, size: Size) -> None:
-    names = [name for name in result.methods if name != DENSE and not isnan(result.speedup(name, size))]
+    names = [name for name in result.methods if result.changes(name, size) and not isnan(result.speedup(name, size))]
     other_colours = cycle(_OTHER_COLOURS)
     for curve, group in groupby(names, lambda name: METHODS[name].curve):
         _draw_curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(other_colours))

@@ -19,6 +19,7 @@ PAPER_2 = named(PAPER, 2)
 """What errors are divided by."""
 
 OUT_OF_MEMORY = "does not fit in memory"
+NO_EFFECT = "no effect"
 
 _HEAD = ("", "speed-up", "MSE / paper's f=2", "PSNR, dB", "SSIM", "fine detail")
 _OPTIONAL: dict[str, Callable[[Score], float]] = {
@@ -97,6 +98,8 @@ def table(result: Result, size: Size) -> Table:
 def _row(result: Result, name: str, size: Size) -> list[str]:
     if name == DENSE and result.fits(name, size):
         return [name, *[""] * (len(_HEAD) - 1)]
+    if not result.changes(name, size):
+        return [name, NO_EFFECT, *[""] * (len(_HEAD) - 2)]
     return [
         name,
         speedup(result, name, size),

@@ -105,6 +105,10 @@ class Result:
         ratios = [ratio for dense, score in pairs if not np.isnan(ratio := dense.seconds / score.seconds)]
         return float(np.median(ratios)) if ratios else nan
 
+    def changes(self, method: str, size: Size) -> bool:
+        """Whether a method changes any of its images."""
+        return any(score.mse != 0 for score in self.of(method, size))
+
     def fits(self, method: str, size: Size) -> bool:
         """Whether all of a method's images fitted in memory."""
         return not any(np.isnan(score.seconds) for score in self.of(method, size))

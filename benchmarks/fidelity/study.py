@@ -20,7 +20,7 @@ from benchmarks.fidelity.methods import (
     of_trained,
     with_phases,
 )
-from benchmarks.fidelity.report import Table, as_text, label
+from benchmarks.fidelity.report import NO_EFFECT, Table, as_text, label
 from benchmarks.fidelity.results import Interval, Result
 from benchmarks.fidelity.run import Task, perform
 from benchmarks.fidelity.scores import Score
@@ -104,7 +104,7 @@ def choice_table(results: Sequence[Result]) -> Table:
 
 def ratio_cell(ratio: Interval) -> str:
     """A ratio of errors; what has no error does nothing."""
-    return "no effect" if ratio.value == 0 else f"{ratio:.2f}"
+    return NO_EFFECT if ratio.value == 0 else f"{ratio:.2f}"
 
 
 def credential_table(results: Sequence[Result]) -> Table:
