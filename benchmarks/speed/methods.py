@@ -57,14 +57,9 @@ def set_step(patch: Patch | None, number: int = 0) -> None:
         patch.at(math.ceil(patch.settings.start * _STEPS) + number, _STEPS)
 
 
-_BETWEEN = tuple(todo_with(Settings(grid=grid)) for grid in (56, 48, 40))
-
 _METHODS = (
     Method(DENSE, dense_attention, "the UNet as it is"),
-    todo_with(Settings(grid=64)),
-    *_BETWEEN,
-    todo_with(Settings(grid=32)),
-    todo_with(Settings(grid=16)),
+    *(todo_with(Settings(grid=grid)) for grid in (64, 56, 48, 40, 32, 16)),
     _todo("ToDo paper", "ToDo with the authors' factor: longer side / 512", paper_settings),
     Method(
         "reference",
@@ -92,8 +87,8 @@ _METHODS = (
 METHODS = {method.name: method for method in _METHODS}
 """All methods by name, except those made from settings on the command line."""
 
-BETWEEN = tuple(method.name for method in _BETWEEN)
-"""Grids between GRID_64 and GRID_32."""
+BETWEEN = (per_side(56), per_side(40))
+"""Settings that are measured on a GPU only."""
 
 CLOSE = (GRID_32, GRID_16, LIMIT)
 """The methods close to the limit, and the limit itself."""

@@ -26,7 +26,7 @@ def test_a_task_without_options_is_quick():
     quick = task()
     (case,) = quick.cases
     assert (case.size, case.rounds, quick.dtype) == ((768, 768), 2, "float32")
-    assert names(case) == ["dense", "ToDo, 64 per side", "ToDo, 32 per side"]
+    assert names(case) == ["dense", "ToDo, 48 per side", "ToDo, 32 per side"]
     on_cuda = task(device="cuda")
     assert (on_cuda.cases[0].rounds, on_cuda.dtype) == (10, "float16")
 
