@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.options import (
-    ON_CHECKPOINTS,
     add_device,
     add_knob,
     add_number,
@@ -22,7 +21,7 @@ from benchmarks.options import (
     refuse_without_pipeline,
     sampling,
 )
-from benchmarks.sampling import Request, Sampling
+from benchmarks.sampling import PUBLISHED, Request, Sampling
 from benchmarks.workers import WorkerError
 from todo import Settings
 from todo.cli import add_settings, given_settings, run
@@ -66,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
             "Measures how close images stay to the dense ones, with the tiny model or a checkpoint.",
         )
     )
-    _add_study(command("study", _study, "Measures where the moving phase helps: numbers of sampling steps, samplers, "
-                       "factors, sharper attention, other patterns. Takes half an hour on one core."))  # fmt: skip
+    _add_study(command("study", _study, "Measures which settings stay close in other conditions than the published "
+                       "one, and where the moving phase helps. Takes one to two hours on one core."))  # fmt: skip
     _add_demo(
         command(
             "demo",
@@ -88,7 +87,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add_number(add, "rounds", 10_000, "timed rounds (default: 2 on the CPU, 10 on CUDA)")
     _add_batch(add)
     add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls (default with --pipeline: "
-               f"{ON_CHECKPOINTS.steps})")  # fmt: skip
+               f"{PUBLISHED.steps})")  # fmt: skip
     add_device(add)
     add_number(add, "threads", 1024, "torch's threads on the CPU; with 1, processor time is measured, which other "
                 "programs disturb least")  # fmt: skip
@@ -99,7 +98,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add_output(add, "speed")
     add = add_pipeline(parser)
     add("--prompt", metavar="TEXT", help="(default: one of ten)")
-    add_sampler(add, ON_CHECKPOINTS.sampler, f"{ON_CHECKPOINTS.guidance:g}")
+    add_sampler(add)
     add_settings(parser)
 
 
@@ -117,12 +116,12 @@ def _add_overhead(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
-    add = add_sampling(parser)
+    add = add_sampling(parser, str(PUBLISHED))
     add("--size", nargs="+", metavar="N|WxH",
         help="in pixels (default: 1, 1.5 and 2 times the tiny model's trained size; with --pipeline 1024)")  # fmt: skip
     add("--prompt", nargs="+", metavar="TEXT",
         help="(default: all that the tiny model knows; with --pipeline ten)")  # fmt: skip
-    add_number(add, "seeds", 10_000, "images per prompt (default: 16; with --pipeline 1)")
+    add_number(add, "seeds", 10_000, "images per prompt (default: 1)")
     add("--compare", nargs="+", metavar="METHOD",
         help="names of methods as in the table (default: those of docs/fidelity.md)")  # fmt: skip
     add_knob(add, Knob("sharpness", float, 1.0, "Sharpness", "multiplies the queries, which concentrates attention "
@@ -141,7 +140,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    add = add_sampling(parser)
+    add = add_sampling(parser, f"{Sampling()}; with --pipeline {PUBLISHED}")
     add("--prompt", default="a cup of coffee", help="(default: %(default)s)")
     add("--size", metavar="N|WxH", help="in pixels (default: 256; with --pipeline 1024)")
     add_knob(add, Knob("seed", int, 0, "Seed", "of the noise", minimum=0, maximum=2**32 - 1))
@@ -202,17 +201,16 @@ def _fidelity(options: argparse.Namespace) -> int:
 
         return commands.fidelity(options)
     from benchmarks.fidelity import run as fidelity
-    from benchmarks.tiny.model import TRAINED_SIDE, check_prompt, read_size
+    from benchmarks.tiny.model import SIZES, check_prompt, read_size
     from benchmarks.tiny.photographs import PROMPTS
 
     refuse_without_pipeline(options)
     prompts = list(dict.fromkeys(options.prompt or PROMPTS))
     for prompt in prompts:
         check_prompt(prompt)
-    sizes = options.size or [str(TRAINED_SIDE * times // 2) for times in (2, 3, 4)]
     task = fidelity.Task(
-        sizes=list(dict.fromkeys(map(read_size, sizes))), prompts=prompts, seeds=options.seeds or 16,
-        methods=fidelity.methods(options.compare), sampling=sampling(options, Sampling()),
+        sizes=list(dict.fromkeys(map(read_size, options.size or ()))) or SIZES, prompts=prompts,
+        seeds=options.seeds or 1, methods=fidelity.methods(options.compare), sampling=sampling(options, PUBLISHED),
     )  # fmt: skip
     fidelity.run(task, options.workers or 1, options.output, options.name)
     return 0

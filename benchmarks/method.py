@@ -53,12 +53,11 @@ def with_todo(settings: Callable[[LatentSize], Settings], apply: ApplyToDo = pat
 
 
 def settings_label(settings: Settings) -> str:
-    """A short label: the settings that act in the given mode and differ from their defaults; 'default' if none does.
-    Manual mode always includes the factor, which implies the mode."""
+    """A short label: the mode's main knob, and the settings that act in the mode and differ from their defaults."""
     values = settings.to_dict()
     acting = [name for name, knob in KNOBS.items() if name != "mode" and knob.mode in (None, settings.mode)]
-    shown = [name for name in acting if name == "factor" or values[name] != KNOBS[name].default]
-    return ", ".join(f"{name.replace('_', ' ')} {_plain(values[name])}" for name in shown) or "default"
+    shown = [name for name in acting if name in ("grid", "factor") or values[name] != KNOBS[name].default]
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(values[name])}" for name in shown)
 
 
 def check_names(names: Iterable[str], known: Collection[str]) -> None:

@@ -13,30 +13,25 @@ from todo import SettingsError
 from todo.cli import reader
 from todo.settings import Knob
 
-ON_CHECKPOINTS = Sampling(25, "dpm++ 2m", 5.0)
-"""How images of a checkpoint are sampled unless something else is asked for."""
-
 _PIPELINE_STEP, _PIPELINE_LARGEST = 64, 8192
 """Sides of a pipeline's images in pixels: all levels of all families divide them."""
 
 _NEEDING_PIPELINE = ("config", "prompts", "device", "dtype", "paper")
 
 
-def add_sampling(parser: argparse.ArgumentParser) -> Callable[..., Any]:
-    """Adds the options of sampling; defaults depend on the model. Returns the function that adds more."""
-    tiny, checkpoint = Sampling(), ON_CHECKPOINTS
-    add = parser.add_argument_group("sampling").add_argument
-    add_number(add, "steps", 1000, f"(default: {tiny.steps}; with --pipeline {checkpoint.steps})")
-    add_sampler(add, f"{tiny.sampler}; with --pipeline {checkpoint.sampler}",
-                f"{tiny.guidance:g}; with --pipeline {checkpoint.guidance:g}")  # fmt: skip
+def add_sampling(parser: argparse.ArgumentParser, default: str) -> Callable[..., Any]:
+    """Adds the options of sampling, whose help gives a default in words. Returns the function that adds more."""
+    add = parser.add_argument_group("sampling", f"(default: {default})").add_argument
+    add_number(add, "steps", 1000, "sampling steps")
+    add_sampler(add)
     return add
 
 
-def add_sampler(add: Callable[..., Any], sampler: str, guidance: str) -> None:
-    """Adds the options of sampler and guidance, whose help gives these defaults."""
-    add("--sampler", choices=SAMPLERS, help=f"(default: {sampler})")
-    knob = Knob("guidance", float, None, "Guidance", "CFG scale; 1 is none", minimum=0, maximum=100)
-    add_knob(add, knob, guidance)
+def add_sampler(add: Callable[..., Any]) -> None:
+    """Adds the options of sampler and guidance."""
+    add("--sampler", choices=SAMPLERS, help="by its name in WebUIs")
+    knob = Knob("guidance", float, None, "Guidance", "", minimum=0, maximum=100)
+    add("--guidance", type=reader(knob), metavar="FLOAT", help=f"CFG scale; 1 is none, {knob.allowed}")
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> Callable[..., Any]:

@@ -54,6 +54,10 @@ class Sampling:
         return f"{self.sampler}, {self.steps} steps{guidance}{sharpness}"
 
 
+PUBLISHED = Sampling(25, "dpm++ 2m", 5.0)
+"""The condition of the published figures of fidelity: what many people run."""
+
+
 @dataclass(frozen=True)
 class Request:
     """The images to make, as one batch: one of the prompt for each seed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -18,6 +18,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 GATHERS = ("nearest", "nearest-exact")
 """The methods that select tokens. The other methods blend them."""
+
+_PARTS, _STRIDE = 8, 5
+"""Where cells contain parts of tokens: their positions per side, and by how many neighbouring cells differ. 5/8 is
+close to the golden ratio, so that a few neighbours cover the positions evenly."""
 
 _SPREAD = 256
 """How many offsets of a large cell are spread evenly. No sampler takes more steps, and spreading costs time."""
@@ -61,7 +65,7 @@ def downsample(tokens: Tensor, grid: tuple[int, int], factor: float, method: str
 
 def indices(tokens: Tensor, grid: tuple[int, int], factor: float, method: str, step: int | None) -> Tensor:
     """`kept_indices`, flat, on the device of `tokens`, for a sampling step as in `downsample`. Cached between calls."""
-    phase = None if step is None else step % math.ceil(factor) ** 2
+    phase = None if step is None else step % positions(grid, factor) ** 2
     if type(tokens) is not Tensor:
         return _indices_like(tokens, grid, factor, method, phase)
     patterns = _on_device(grid, factor, method, phase is not None, tokens.device)
@@ -76,37 +80,59 @@ def _indices_like(tokens: Any, grid: tuple[int, int], factor: float, method: str
     return mode.from_tensor(index).to(tokens.device) if mode else index.to(tokens.device)
 
 
+def positions(grid: tuple[int, int], factor: float) -> int:
+    """How many positions per side a cell's kept token takes in turn.
+
+    If the factor is whole and divides both sides of the `grid` (h, w), they are the cell's tokens. Otherwise cells of
+    equal width contain parts of tokens. Positions finer than tokens then let every token have about the same share of
+    the steps. Cells of whole tokens could not be equal there, and tokens of small cells would weigh more at every step.
+    """
+    cell = math.ceil(factor)
+    divides = cell == factor and not any(side % cell for side in grid)
+    return cell if divides else max(cell, _PARTS)
+
+
 def kept_indices(grid: tuple[int, int], factor: float, method: str, phase: int | None = None) -> Tensor:
     """The pattern of kept tokens: the raster index of one token in each cell of the grid.
 
-    Cell (i, j) begins at row ⌊i·factor⌋ and column ⌊j·factor⌋. 'nearest' keeps the first token of the cell;
-    'nearest-exact' keeps the token at its centre, ⌊(i + ½)·factor⌋, as long as that lies within the cell. A phase
-    shifts this position by the cell's offset (see `offsets`) and wraps it around at the end of the cell.
+    Without a phase, cell (i, j) begins at row ⌊i·factor⌋ and column ⌊j·factor⌋. 'nearest' keeps the first token of the
+    cell; 'nearest-exact' keeps the token at its centre, ⌊(i + ½)·factor⌋, as long as that lies within the cell.
+
+    With a phase, a side is divided into ⌈side/factor⌉ cells of equal width. The token is kept that contains the cell's
+    position (see `offsets`), counted from the cell's beginning, or from its centre for 'nearest-exact'. Where cells
+    contain parts of tokens, two cells that touch at a corner may now and then keep the same token.
 
     Args:
         grid: (h, w).
         factor: ratio per side, at least 1.
         method: 'nearest' or 'nearest-exact'.
-        phase: index into `phase_order(⌈factor⌉)`. None means no offset, the fixed grid of the paper.
+        phase: index into `phase_order(positions(grid, factor))`. None means the fixed grid of the paper.
 
     Returns:
         int64 tensor (⌈h/factor⌉, ⌈w/factor⌉) on the CPU.
     """
-    return _patterns(grid, factor, method, None if phase is None else [phase])[0]
+    if phase is None:
+        return _first_lines(grid[0], factor, method)[:, None] * grid[1] + _first_lines(grid[1], factor, method)
+    return _patterns(grid, factor, method, [phase])[0]
 
 
 def offsets(cell: int, phase: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The offset of the kept token in each of `rows` × `columns` cells, in tokens down and across, modulo `cell`.
+    """The position of the kept token in each of `rows` × `columns` cells, down and across, modulo `cell`.
 
-    Every cell starts from the phase's offset in `phase_order`. Each cell further to the right adds one row, and each
-    cell further down adds one column. Neighbouring cells therefore keep tokens at different offsets, and a single step
-    covers more rows and columns than a regular grid would.
+    Every cell starts from the phase's offset in `phase_order`. Each cell further to the right is shifted down, and each
+    cell further down is shifted to the right. Neighbouring cells therefore keep tokens at different offsets, and a
+    single step covers more rows and columns than a regular grid would.
+
+    Args:
+        cell: positions per side.
 
     Returns:
         Tensors down (columns,) and across (rows, 1), which broadcast to (rows, columns).
     """
     down, across = phase_order(cell)[phase]
-    return down + torch.arange(columns, device="cpu"), across + torch.arange(rows, device="cpu")[:, None]
+    stride = _STRIDE if cell == _PARTS else 1
+    to_the_right, further_down = (stride * torch.arange(number, device="cpu") for number in (columns, rows))
+    return down + to_the_right, across + further_down[:, None]
 
 
 @lru_cache(maxsize=64)
@@ -149,39 +175,28 @@ def _blend(planes: Tensor, grid: tuple[int, int], factor: float, method: str) ->
     return rearrange(functional.interpolate(maps, size=size, mode=method), "b c h w -> b (h w) c")
 
 
-def _patterns(grid: tuple[int, int], factor: float, method: str, phases: Iterable[int] | None) -> Tensor:
-    """`kept_indices` for several phases, (phases, ⌈h/factor⌉, ⌈w/factor⌉); for None a single pattern without offset."""
-    rows, columns = _cells(grid[0], factor, method), _cells(grid[1], factor, method)
-    shape = len(rows.start), len(columns.start)
-    down = across = torch.zeros((1, 1, 1), dtype=torch.int64, device="cpu")
-    if phases is not None:
-        cell = math.ceil(factor)
-        moved = zip(*(offsets(cell, phase, *shape) for phase in phases), strict=True)
-        down, across = (torch.stack([offset.expand(shape) for offset in each]) % cell for each in moved)
-    row = rows.start[:, None] + (rows.kept[:, None] + down) % rows.size[:, None]
-    column = columns.start + (columns.kept + across) % columns.size
-    return row * grid[1] + column
+def _patterns(grid: tuple[int, int], factor: float, method: str, phases: Iterable[int]) -> Tensor:
+    """`kept_indices` for several phases, (phases, ⌈h/factor⌉, ⌈w/factor⌉)."""
+    h, w = grid
+    rows, columns = kept_size(h, factor), kept_size(w, factor)
+    cell = positions(grid, factor)
+    moved = zip(*(offsets(cell, phase, rows, columns) for phase in phases), strict=True)
+    first = cell // 2 if method == "nearest-exact" else 0
+    down, across = ((torch.stack([each.expand(rows, columns) for each in plane]) + first) % cell for plane in moved)
+    # In whole numbers, since the quotient of side and cells is rounded.
+    row = (torch.arange(rows, device="cpu")[:, None] * cell + down) * h // (rows * cell)
+    column = (torch.arange(columns, device="cpu") * cell + across) * w // (columns * cell)
+    return row * w + column
 
 
-class _Cells(NamedTuple):
-    """The cells along one side: the first row of each, its number of rows, and which of them is kept without offset.
-
-    The same holds for columns.
-    """
-
-    start: Tensor
-    size: Tensor
-    kept: Tensor
-
-
-def _cells(side: int, factor: float, method: str) -> _Cells:
+def _first_lines(side: int, factor: float, method: str) -> Tensor:
+    """The rows of the paper's fixed grid, (⌈side/factor⌉,). The same holds for columns."""
     number = torch.arange(kept_size(side, factor), dtype=torch.float64, device="cpu")
     start = (number * factor).long().clamp(max=side - 1)
-    end = torch.cat([start[1:], torch.full((1,), side, device="cpu")])
-    size = (end - start).clamp(min=1)
-    centre = ((number + 0.5) * factor).long() - start
-    kept = torch.minimum(centre, size - 1) if method == "nearest-exact" else torch.zeros_like(start)
-    return _Cells(start, size, kept)
+    if method == "nearest":
+        return start
+    last = torch.cat([start[1:] - 1, torch.full((1,), side - 1, device="cpu")])
+    return torch.minimum(((number + 0.5) * factor).long(), torch.maximum(last, start))
 
 
 @lru_cache(maxsize=64)
@@ -189,11 +204,15 @@ def _on_device(
     grid: tuple[int, int], factor: float, method: str, moves: bool, device: torch.device
 ) -> tuple[Tensor, ...]:
     """The flat patterns of all phases, or the only one if it does not move. They are copied to the device at once, so
-    that a run copies only at its first step. Together they have hardly more indices than the grid has tokens."""
-    phases = range(math.ceil(factor) ** 2) if moves else None
+    that a run copies only at its first step. Together they have about as many indices as the grid has tokens where the
+    factor divides its sides, and up to 64 times as many elsewhere."""
     # A tensor made under inference_mode could not be used for training later.
     with torch.inference_mode(False):
-        table = _patterns(grid, factor, method, phases).flatten(1)
+        if moves:
+            patterns = _patterns(grid, factor, method, range(positions(grid, factor) ** 2))
+        else:
+            patterns = kept_indices(grid, factor, method)[None]
+        table = patterns.flatten(1)
         # A copy from unpinned memory would wait until the device has finished all its queued work.
         table = table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table.to(device)
         return table.unbind()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .downsample import kept_tokens
 from .settings import Settings
 
 # Each reason completes a sentence such as 'no effect …' or 'left whole …'.
@@ -77,7 +78,9 @@ def _within(settings: Settings, progress: float) -> bool:
 def _full_factor(settings: Settings, resolution: int, grid: tuple[int, int], hires: bool) -> float:
     if settings.mode == "auto":
         # A level of half the size was trained on half the grid. Rounded up, as a UNet rounds when it halves odd grids.
-        return _grid_factor(max(grid), math.ceil(settings.grid / resolution))
+        factor = _grid_factor(max(grid), math.ceil(settings.grid / resolution))
+        # Where fewer than half of the keys/values would go, that saves less than it costs.
+        return factor if 2 * kept_tokens(grid, factor) <= math.prod(grid) else 1.0
     if resolution > 1:
         return settings.deep_factor
     return settings.hires_factor if hires and settings.hires_factor else settings.factor

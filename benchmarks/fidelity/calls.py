@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks.hooks import attached
@@ -46,9 +47,9 @@ def recorded(unet: nn.Module, sampling: Sampling, steps: Collection[int], calls:
         yield
 
 
-def relative_error(unet: nn.Module, request: Request, call: Call, patch: Patch | None) -> list[float]:
-    """The error of a recorded call made again with the method that is applied: norm of the difference over the norm of
-    the recorded output, for each image.
+def relative_error(unet: nn.Module, request: Request, call: Call, patch: Patch | None) -> Tensor:
+    """The error of a recorded call made again with the method that is applied: the difference over the norm of the
+    recorded output, (images, values).
 
     Args:
         patch: of ToDo, if it is applied.
@@ -58,8 +59,18 @@ def relative_error(unet: nn.Module, request: Request, call: Call, patch: Patch |
     with sharpened(unet, request.sampling.sharpness):
         output = _tensor(unet(*call.args, **call.kwargs))
     difference, dense = (_by_image(each, len(request.seeds)) for each in (output - call.output, call.output))
-    errors: list[float] = (difference.norm(dim=1) / dense.norm(dim=1)).tolist()
-    return errors
+    return difference / dense.norm(dim=1, keepdim=True)
+
+
+def shared_part(errors: Sequence[Tensor]) -> Tensor:
+    """How much of the errors of several calls is the same in all of them: the norm of their mean over the mean of their
+    norms, (images,). 1 if all are equal, about 1 / √calls if they are independent, 0 if they cancel.
+
+    Args:
+        errors: of each call, (images, values).
+    """
+    norms = torch.stack([error.norm(dim=1) for error in errors]).mean(0)
+    return torch.stack(list(errors)).mean(0).norm(dim=1) / norms
 
 
 def _tensor(output: Any) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -78,7 +78,7 @@ def _perform(image_model: ImageModel, task: Task, record: Record) -> None:
             record.add_share(request, _share(image_model, request))
             advance(request, "dense, its attention")
         for index, request in enumerate(requests):
-            for method in _scored(image_model, request, missing[index], task.probe and 0 in request.seeds, record):
+            for method in _scored(image_model, request, missing[index], task.probed_in(request), record):
                 advance(request, method)
 
 
@@ -96,12 +96,12 @@ def _share(image_model: ImageModel, request: Request) -> float:
 
 
 def _scored(
-    image_model: ImageModel, request: Request, methods: list[str], probe: bool, record: Record
+    image_model: ImageModel, request: Request, methods: list[str], probed: Sequence[float], record: Record
 ) -> Iterator[str]:
     """Makes a request's images, and yields the methods as their images are written and their scores recorded."""
     if not methods:
         return
-    for scored in score(image_model, request, methods, probe):
+    for scored in score(image_model, request, methods, probed):
         for each, image in zip(scored.scores, scored.images, strict=False):
             _save(image, record.path.parent / _file_name(each))
         record.add_scores(scored.scores)

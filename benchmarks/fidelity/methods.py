@@ -4,7 +4,6 @@ compared."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -15,21 +14,28 @@ from torch import nn
 from benchmarks import peers
 from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_by_block, patched_with_offsets, patched_with_order
 from benchmarks.method import DENSE, ApplyToDo, LatentSize, Method, dense_attention, with_todo
-from benchmarks.speed.methods import paper_settings
+from benchmarks.speed.methods import SD1_GRID, paper_settings, per_side
+from benchmarks.tiny.model import TRAINED_GRID
 from todo import Settings, patched
 from todo.downsample import phase_order
 
 TODO, FINEST_ONLY, PAPER = "ToDo", "ToDo, finest level", "the paper (finest level, fixed phase)"
-UNTIL = "ToDo until 80 % of the steps"
 TOKEN_MERGING, TILES = "ToMe (tomesd)", "tiles (HyperTile)"
 ONE_KEY = "one key"
-DEFAULTS, SIDE_32 = "ToDo, defaults", "ToDo, 32 per side"
 AUTHORS = "the paper, its factor for the size"
+
+GRIDS = (64, 56, 48, 40, 32)
+"""Keys/values kept per side that are compared."""
 
 
 def named(curve: str, factor: float) -> str:
     """The name of the method at a factor on a curve; the curve's own name for factor 0."""
     return f"{curve}, f={factor:g}" if factor else curve
+
+
+def of_trained(grid: int) -> str:
+    """The name of the same for the embedded model: the number that is to its trained grid as `grid` is to SD1.5's."""
+    return f"ToDo, {grid}/64 of the trained grid"
 
 
 def with_phases(variant: str) -> str:
@@ -44,14 +50,17 @@ class Reduction(Method):
     Attributes:
         curve: the name shared by a plotted curve's methods, which differ only in their factor.
         factor: per side: a query attends to 1 / factor² of the finest level's tokens. 0 for methods without one.
+        mark: written beside the method in a plot.
     """
 
     curve: str = ""
     factor: float = 0
+    mark: str = ""
 
 
 def _reduction(curve: str, factor: float, apply: Any) -> Reduction:
-    return Reduction(named(curve, factor), apply, curve=curve, factor=factor)
+    mark = f"f={factor:g}" if factor else ""
+    return Reduction(named(curve, factor), apply, curve=curve, factor=factor, mark=mark)
 
 
 def _todo(curve: str, factor: float, apply: ApplyToDo = patched, **settings: Any) -> Reduction:
@@ -60,9 +69,9 @@ def _todo(curve: str, factor: float, apply: ApplyToDo = patched, **settings: Any
     return _reduction(curve, factor, with_todo(lambda latent: manual, apply))
 
 
-def _by_size(name: str, settings: Callable[[LatentSize], Settings]) -> Reduction:
-    """ToDo with settings whose factors depend on the size of the latent."""
-    return _reduction(name, 0, with_todo(settings))
+def _auto(name: str, settings: Settings, mark: str) -> Reduction:
+    """ToDo in mode auto."""
+    return Reduction(name, with_todo(lambda latent: settings), curve=TODO, mark=mark)
 
 
 def _all_levels(curve: str, factor: float, **settings: Any) -> Reduction:
@@ -90,18 +99,24 @@ def _is_todos_order(name: str, factor: int) -> bool:
     return name in ORDERS and ORDERS[name](factor) == phase_order(factor)
 
 
+def _kept_of_trained(grid: int) -> int:
+    return grid * TRAINED_GRID // SD1_GRID
+
+
 _METHODS = (
     _reduction(DENSE, 0, dense_attention),
-    *(_all_levels(TODO, factor) for factor in (2, 4, 8)),
-    _all_levels(UNTIL, 4, end=0.8),
+    *(_auto(of_trained(grid), Settings(grid=_kept_of_trained(grid)), str(grid)) for grid in GRIDS),
+    *(_auto(per_side(grid), Settings(grid=grid), str(grid)) for grid in GRIDS),
+    *(_all_levels(TODO, factor) for factor in (2, 3, 4)),
     *(_todo(FINEST_ONLY, factor) for factor in (2, 4)),
-    *(_todo(PAPER, factor, phase="fixed") for factor in (2, 4)),
-    *(_reduction(TOKEN_MERGING, factor, partial(_merged, factor)) for factor in (2, 4)),
+    *(_todo(PAPER, factor, phase="fixed") for factor in (2, 3, 4)),
+    _reduction(AUTHORS, 0, with_todo(paper_settings)),
+    *(_reduction(TOKEN_MERGING, factor, partial(_merged, factor)) for factor in (2, 3)),
     _reduction(TILES, 2, partial(_tiled, 2)),
     _reduction(ONE_KEY, 0, lambda unet, latent: peers.one_key(unet)),
 )
 
-_STUDIED = (
+_VARIANTS = (
     *(
         _todo(with_phases(name), factor, apply)
         for name, apply in _PHASES.items()
@@ -115,28 +130,18 @@ _STUDIED = (
     ),
     _todo(f"{FINEST_ONLY}, taper", 4, taper=True),
     _todo(f"{FINEST_ONLY}, from 20 % of the steps", 4, start=0.2),
-    *(_todo(FINEST_ONLY, factor) for factor in (1.5, 3, 8)),
-    *(_todo(PAPER, factor, phase="fixed") for factor in (1.5, 3, 8)),
-    _all_levels(TODO, 3),
-    _reduction(TOKEN_MERGING, 3, partial(_merged, 3)),
 )
 
-_BY_SIZE = (
-    _by_size(DEFAULTS, lambda latent: Settings()),
-    _by_size(SIDE_32, lambda latent: Settings(grid=32)),
-    _by_size(AUTHORS, paper_settings),
-)
+VARIANTS = tuple(method.name for method in _VARIANTS)
+"""Names of other patterns, downsampling methods and step windows, all at the finest level."""
 
-PUBLISHED = tuple(method.name for method in _METHODS)
+_RIVALS = (named(FINEST_ONLY, 2), named(PAPER, 2), named(TOKEN_MERGING, 2), named(TILES, 2))
+
+PUBLISHED = (DENSE, *map(of_trained, GRIDS), *_RIVALS)
 """Names of the methods that are compared by default, dense first."""
 
-ON_CHECKPOINTS = (DENSE, DEFAULTS, SIDE_32, *PUBLISHED[1:])
+ON_CHECKPOINTS = (DENSE, *map(per_side, GRIDS), *_RIVALS)
 """Names of the methods that are compared on a checkpoint by default, dense first."""
 
-METHODS = {method.name: method for method in (*_METHODS, *_STUDIED, *_BY_SIZE)}
+METHODS = {method.name: method for method in (*_METHODS, *_VARIANTS)}
 """All methods by name."""
-
-
-def counterpart(method: Reduction) -> str:
-    """The name of the paper's method at the same factor, which a method's error is divided by."""
-    return named(PAPER, method.factor)

@@ -13,7 +13,7 @@ from benchmarks.sampling import Sampling
 SIZE = (1536, 1536)
 SAMPLING = Sampling(50, "ddim", 7.5)
 
-_ERRORS = {
+ERRORS = {
     named(TOKEN_MERGING, 2): 2.686e-2,
     named(TOKEN_MERGING, 3): 2.671e-2,
     named(PAPER, 2): 6.247e-3,
@@ -48,8 +48,8 @@ def _errors(result: Result, method: str) -> list[str]:
         return [""] * 4
     here, reference = (result.mean(lambda score: score.image_mse, name) for name in (method, _REFERENCE))
     there, ratio = "", ""
-    if method in _ERRORS:
-        there, ratio = f"{_ERRORS[method]:.2e}", f"{_ERRORS[method] / _ERRORS[_REFERENCE]:.2f}"
+    if method in ERRORS:
+        there, ratio = f"{ERRORS[method]:.2e}", f"{ERRORS[method] / ERRORS[_REFERENCE]:.2f}"
     return [there, f"{here:.2e}", ratio, _unless_nan(here.value / reference.value, 2)]
 
 

@@ -14,7 +14,6 @@ from benchmarks import style
 from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, TILES, TODO, TOKEN_MERGING
 from benchmarks.fidelity.report import about, counting_keys, label
 from benchmarks.fidelity.results import Result, Size
-from benchmarks.method import DENSE
 
 _COLOURS = {
     TODO: style.TODO,
@@ -24,10 +23,6 @@ _COLOURS = {
     TILES: style.TILES,
 }
 _OTHER_COLOURS = ("#2f9e44", "#b08968", "#e64980", "#5f3dc4", "#7d8894", "#ffa94d")
-_MARKERS: dict[float, str] = {2: "o", 4: "s", 8: "D", 0: "x"}
-"""By factor."""
-
-_OTHER_MARKER = "^"
 
 
 def save(result: Result, path: Path) -> None:
@@ -47,7 +42,7 @@ def draw(result: Result) -> Figure:
 
 
 def _draw_panel(axes: Axes, result: Result, size: Size) -> None:
-    names = [name for name in result.methods if name != DENSE and not isnan(result.speedup(name, size))]
+    names = [name for name in result.methods if result.changes(name, size) and not isnan(result.speedup(name, size))]
     other_colours = cycle(_OTHER_COLOURS)
     for curve, group in groupby(names, lambda name: METHODS[name].curve):
         _draw_curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(other_colours))
@@ -67,9 +62,7 @@ def _draw_curve(axes: Axes, result: Result, size: Size, curve: str, names: list[
     values = [mean.value for mean in means]
     axes.errorbar(speedups, values, intervals, color=colour, capsize=2, linewidth=1.4, label=curve)
     for name, speedup, value in zip(names, speedups, values, strict=True):
-        factor = METHODS[name].factor
-        axes.plot(speedup, value, _MARKERS.get(factor, _OTHER_MARKER), color=colour, markersize=6)
-        if factor:
-            axes.annotate(
-                f"f={factor:g}", (speedup, value), (5, 4), textcoords="offset points", fontsize=8, color=colour
-            )
+        axes.plot(speedup, value, "o", color=colour, markersize=5)
+        axes.annotate(
+            METHODS[name].mark, (speedup, value), (5, 4), textcoords="offset points", fontsize=8, color=colour
+        )

@@ -7,7 +7,7 @@ from math import isnan, nan
 
 from benchmarks import output
 from benchmarks.environment import Environment
-from benchmarks.fidelity.methods import METHODS, PAPER, counterpart
+from benchmarks.fidelity.methods import PAPER, named
 from benchmarks.fidelity.results import Result, Size
 from benchmarks.fidelity.scores import PROBED, Score
 from benchmarks.method import DENSE
@@ -15,10 +15,18 @@ from benchmarks.method import DENSE
 Table = tuple[Sequence[str], list[list[str]]]
 """The head and the rows of cells."""
 
-OUT_OF_MEMORY = "does not fit in memory"
+PAPER_2 = named(PAPER, 2)
+"""What errors are divided by."""
 
-_HEAD = ("", "speed-up", "PSNR, dB", "SSIM", "fine detail", "MSE / paper's, same f")
-_HIGH_PASS = "HPF"
+OUT_OF_MEMORY = "does not fit in memory"
+NO_EFFECT = "no effect"
+
+_HEAD = ("", "speed-up", "MSE / paper's f=2", "PSNR, dB", "SSIM", "fine detail")
+_OPTIONAL: dict[str, Callable[[Score], float]] = {
+    "LPIPS": lambda score: score.lpips,
+    "FLIP": lambda score: score.flip,
+    "HPF": lambda score: score.high_pass,
+}
 
 
 def text(result: Result) -> str:
@@ -77,24 +85,28 @@ def counting_keys(result: Result, size: Size) -> str:
 
 
 def table(result: Result, size: Size) -> Table:
-    """The scores of each method at one size: means with 95 % confidence intervals. HPF, which also dense images have,
-    is given where it was measured."""
-    if all(isnan(score.high_pass) for score in result.scores):
-        return _HEAD, [_row(result, name, size) for name in result.methods if name != DENSE]
-    rows = [[*_row(result, name, size), _high_pass(result, name, size)] for name in result.methods]
-    return (*_HEAD, _HIGH_PASS), rows
+    """The scores of each method at one size: means with 95 % confidence intervals. Dense images have an HPF, too. What
+    was measured in no image is left out."""
+    known = {head: cell for head, cell in _OPTIONAL.items() if not all(isnan(cell(score)) for score in result.scores)}
+    rows = [
+        [*_row(result, name, size), *(f"{result.mean(cell, name, size):.3f}" for cell in known.values())]
+        for name in result.methods
+    ]
+    return (*_HEAD, *known), rows
 
 
 def _row(result: Result, name: str, size: Size) -> list[str]:
     if name == DENSE and result.fits(name, size):
         return [name, *[""] * (len(_HEAD) - 1)]
+    if not result.changes(name, size):
+        return [name, NO_EFFECT, *[""] * (len(_HEAD) - 2)]
     return [
         name,
         speedup(result, name, size),
+        ratio(result, name, size),
         f"{result.mean(lambda score: score.psnr, name, size):.1f}",
         f"{result.mean(lambda score: score.ssim, name, size):.3f}",
         f"{result.mean(lambda score: score.detail, name, size):.3f}",
-        ratio(result, name, size),
     ]
 
 
@@ -105,17 +117,9 @@ def speedup(result: Result, name: str, size: Size) -> str:
     return f"×{result.speedup(name, size):.2f}" if result.fits(DENSE, size) else f"dense {OUT_OF_MEMORY}"
 
 
-def _high_pass(result: Result, name: str, size: Size) -> str:
-    return f"{result.mean(lambda score: score.high_pass, name, size):.2f}"
-
-
 def ratio(result: Result, name: str, size: Size | None = None) -> str:
-    """A method's mean squared error over the paper's at the same factor; '' if that was not measured, and for the
-    paper's own method."""
-    paper = counterpart(METHODS[name])
-    if METHODS[name].curve == PAPER or paper not in result.methods:
-        return ""
-    return f"{result.ratio(name, paper, size):.2f}"
+    """A method's mean squared error over that of the paper's f=2; '' if that was not measured, and for itself."""
+    return "" if name == PAPER_2 or PAPER_2 not in result.methods else f"{result.ratio(name, PAPER_2, size):.2f}"
 
 
 def error_table(result: Result) -> Table:

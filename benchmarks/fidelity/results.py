@@ -22,7 +22,9 @@ Size = tuple[int, int]
 """Height and width of an image in pixels."""
 
 _RESAMPLES = 2000
-_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds", "high_pass")
+_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds")
+_OPTIONAL_COLUMNS = ("high_pass", "lpips", "flip", "shared")
+"""Not written where no image has them."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,17 @@ class Result:
         figures = [figure(score) for score in self.of(method, size)]
         return _bootstrap([[value for value in figures if not np.isnan(value)]], np.mean)
 
-    def ratio(self, method: str, other: str, size: Size | None = None) -> Interval:
-        """The mean squared error of a method over another's, resampled in pairs. Images without either are left out."""
+    def ratio(
+        self,
+        method: str,
+        other: str,
+        size: Size | None = None,
+        figure: Callable[[Score], float] = lambda score: score.mse,
+    ) -> Interval:
+        """A method's mean squared error, or another figure, over another method's, resampled in pairs. Images without
+        either are left out."""
         pairs = zip(self.of(method, size), self.of(other, size), strict=True)
-        errors = [pair for one, two in pairs if not np.isnan(pair := (one.mse, two.mse)).any()]
+        errors = [pair for one, two in pairs if not np.isnan(pair := (figure(one), figure(two))).any()]
         return _bootstrap(list(zip(*errors, strict=True)) or [[], []], _ratio_of_means)
 
     def speedup(self, method: str, size: Size) -> float:
@@ -95,6 +104,10 @@ class Result:
         pairs = zip(self.of(DENSE, size), self.of(method, size), strict=True)
         ratios = [ratio for dense, score in pairs if not np.isnan(ratio := dense.seconds / score.seconds)]
         return float(np.median(ratios)) if ratios else nan
+
+    def changes(self, method: str, size: Size) -> bool:
+        """Whether a method changes any of its images."""
+        return any(score.mse != 0 for score in self.of(method, size))
 
     def fits(self, method: str, size: Size) -> bool:
         """Whether all of a method's images fitted in memory."""
@@ -157,7 +170,8 @@ def _from_json(values: dict[str, Any]) -> Result:
 
 
 def _columns(scores: Sequence[Score]) -> dict[str, list[float | None]]:
-    columns = {name: [_rounded(getattr(score, name)) for score in scores] for name in _COLUMNS}
+    columns = {name: [_rounded(getattr(score, name)) for score in scores] for name in _COLUMNS + _OPTIONAL_COLUMNS}
+    columns = {name: column for name, column in columns.items() if name in _COLUMNS or any(map(_is_known, column))}
     # Single calls are compared in some images only; the others get null.
     missing = (None,) * max((len(score.errors) for score in scores), default=0)
     errors = zip(*(score.errors or missing for score in scores), strict=True)
@@ -169,7 +183,8 @@ def _scores(size: dict[str, Any]) -> list[Score]:
     for method, columns in size["methods"].items():
         error_columns = [columns[name] for name in columns if name.startswith("error ")]
         for index, (prompt, seed) in enumerate(size["images"]):
-            figures = {name: _figure(columns[name][index]) for name in _COLUMNS if name in columns}
+            named = (*_COLUMNS, *(name for name in _OPTIONAL_COLUMNS if name in columns))
+            figures = {name: _figure(columns[name][index]) for name in named}
             errors = tuple(column[index] for column in error_columns)
             scores.append(Score(method, prompt, seed, _size(size), errors=() if None in errors else errors, **figures))
     return scores
@@ -183,6 +198,10 @@ def _size(values: dict[str, Any]) -> Size:
 def _rounded(value: float | None) -> float | None:
     """Four significant digits; None for NaN, which JSON lacks, and for None."""
     return None if value is None or np.isnan(value) else float(f"{value:.4g}")
+
+
+def _is_known(value: float | None) -> bool:
+    return value is not None
 
 
 def _known(value: float) -> float | None:

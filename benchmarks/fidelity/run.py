@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +17,7 @@ from benchmarks.environment import Environment, describe
 from benchmarks.fidelity.attention import effective_share
 from benchmarks.fidelity.methods import METHODS, PUBLISHED
 from benchmarks.fidelity.results import Result, Size, write
-from benchmarks.fidelity.scores import Score, score
+from benchmarks.fidelity.scores import PROBED, Score, score
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, check_names
 from benchmarks.sampling import Request, Sampling
@@ -27,6 +27,9 @@ from benchmarks.tiny.sampler import TinyImageModel
 _BATCH = 4
 """Images that the embedded model makes together."""
 
+_ATTENTION_STEPS = 5
+"""So many steps are enough to measure how many keys count, which hardly depends on the number of steps."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -35,7 +38,9 @@ class Task:
     Attributes:
         sizes: (height, width) in pixels.
         seeds: images of each prompt at each size.
-        probe: whether single calls are compared, too, in the images of the first batch of seeds.
+        probed: the sampling progress at which single calls are compared, too, in the images of the first batch of
+            seeds.
+        perceptual: whether perceptual distances are measured.
         batch: images made together.
     """
 
@@ -44,7 +49,8 @@ class Task:
     seeds: int
     methods: Sequence[str]
     sampling: Sampling
-    probe: bool = True
+    probed: Sequence[float] = PROBED
+    perceptual: bool = True
     batch: int = _BATCH
 
     def requests(self) -> Iterator[Request]:
@@ -55,9 +61,14 @@ class Task:
                 yield Request(prompt, seeds, size, self.sampling)
 
     def attention_requests(self) -> Iterator[Request]:
-        """The images in which attention is measured: one of each prompt and size."""
+        """The images in which attention is measured: one of each prompt and size, sampled in few steps."""
+        sampling = replace(self.sampling, steps=min(self.sampling.steps, _ATTENTION_STEPS))
         for prompt, size in itertools.product(self.prompts, self.sizes):
-            yield Request(prompt, (0,), size, self.sampling)
+            yield Request(prompt, (0,), size, sampling)
+
+    def probed_in(self, request: Request) -> Sequence[float]:
+        """The sampling progress at which single calls are compared in the images of a request."""
+        return self.probed if 0 in request.seeds else ()
 
 
 class Progress:
@@ -73,8 +84,8 @@ class Progress:
         for request in self.task.attention_requests():
             yield (_share, (request,)), self.shares[request.size].extend
         for request in self.task.requests():
-            probe = self.task.probe and 0 in request.seeds
-            yield (_score, (request, tuple(self.task.methods), probe)), self.scores.extend
+            arguments = request, tuple(self.task.methods), self.task.probed_in(request), self.task.perceptual
+            yield (_score, arguments), self.scores.extend
 
     @property
     def is_complete(self) -> bool:
@@ -160,8 +171,8 @@ def _prepare() -> None:
     _image_model = TinyImageModel(load())
 
 
-def _score(request: Request, names: Sequence[str], probe: bool) -> list[Score]:
-    return [each for scored in score(_image_model, request, names, probe) for each in scored.scores]
+def _score(request: Request, names: Sequence[str], probed: Sequence[float], perceptual: bool) -> list[Score]:
+    return [each for scored in score(_image_model, request, names, probed, perceptual) for each in scored.scores]
 
 
 def _share(request: Request) -> list[float]:

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from benchmarks import similarity
 from benchmarks.environment import now
-from benchmarks.fidelity.calls import Call, recorded, relative_error
+from benchmarks.fidelity.calls import Call, recorded, relative_error, shared_part
 from benchmarks.fidelity.methods import METHODS
 from benchmarks.method import DENSE, Method
+from benchmarks.perceptual import flip, lpips
 from benchmarks.sampling import ImageModel, Request
 from todo.timing import is_out_of_memory, wait
 
 PROBED = (0.1, 0.4, 0.8)
-"""The sampling progress at which single calls along the dense trajectory are compared."""
+"""The sampling progress at which single calls along the dense trajectory are compared by default."""
 
 _MERGING_SEED = 0
 """Token merging draws from torch's default generator, so a seed makes it repeatable."""
@@ -39,10 +40,13 @@ class Score:
         psnr: of the image, in dB.
         ssim: of the image.
         detail: energy of fine detail relative to the dense image's.
-        errors: of single calls along the dense trajectory, at `PROBED`: norm of the difference over the dense norm.
-            Empty if single calls were not compared.
+        errors: of single calls along the dense trajectory, at the sampling progress that was probed: norm of the
+            difference over the dense norm. Empty if single calls were not compared.
         seconds: of the whole sampling loop, over the number of images in its batch.
         high_pass: of the image itself, as `similarity.high_pass` defines it.
+        lpips, flip: perceptual distances of the image, as `perceptual` defines them.
+        shared: how much of the errors of the probed calls is the same in all of them, as `calls.shared_part` defines
+            it.
     """
 
     method: str
@@ -56,6 +60,9 @@ class Score:
     errors: tuple[float, ...]
     seconds: float
     high_pass: float = nan
+    lpips: float = nan
+    flip: float = nan
+    shared: float = nan
 
     @property
     def image_mse(self) -> float:
@@ -78,18 +85,25 @@ class _Batch:
     seconds: float
 
 
-def score(image_model: ImageModel, request: Request, methods: Sequence[str], probe: bool = True) -> Iterator[Scored]:
+def score(
+    image_model: ImageModel,
+    request: Request,
+    methods: Sequence[str],
+    probed: Sequence[float] = PROBED,
+    perceptual: bool = True,
+) -> Iterator[Scored]:
     """Scores each method for each image of the request. Dense images are always made, to compare with.
 
     Args:
         methods: names.
-        probe: whether single calls are compared, too.
+        probed: the sampling progress at which single calls are compared, too.
+        perceptual: whether perceptual distances are measured, which take longer than the others.
 
     Yields:
         Each method's scores and images, in the methods' order.
     """
     sampling = request.sampling
-    steps = {int(progress * sampling.steps) for progress in PROBED} if probe else set()
+    steps = [int(progress * sampling.steps) for progress in probed]
     calls: dict[int, Call] = {}
 
     def make_dense() -> _Batch:
@@ -101,10 +115,9 @@ def score(image_model: ImageModel, request: Request, methods: Sequence[str], pro
     for name in methods:
         method = METHODS[name]
         batch = dense if name == DENSE else if_it_fits(partial(_make, image_model, request, method))
-        errors: list[tuple[float, ...]] = [()] * len(request.seeds)
+        scores = [_score(request, name, index, batch, dense, perceptual) for index in range(len(request.seeds))]
         if batch and dense and calls:
-            errors = _errors(image_model, request, method, calls)
-        scores = [_score(request, name, index, batch, dense, errors[index]) for index in range(len(request.seeds))]
+            scores = _with_errors(scores, image_model, request, method, [calls[step] for step in steps])
         yield Scored(scores, batch.images if batch else [])
 
 
@@ -134,21 +147,21 @@ def _make(image_model: ImageModel, request: Request, method: Method) -> _Batch:
 
 
 @torch.inference_mode()
-def _errors(
-    image_model: ImageModel, request: Request, method: Method, calls: dict[int, Call]
-) -> list[tuple[float, ...]]:
-    """The relative errors of the probed calls, by image."""
+def _with_errors(
+    scores: list[Score], image_model: ImageModel, request: Request, method: Method, calls: Sequence[Call]
+) -> list[Score]:
+    """The scores with the errors of recorded calls."""
     torch.manual_seed(_MERGING_SEED)
     with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
-        columns = [
-            relative_error(image_model.unet, request, calls[int(progress * request.sampling.steps)], patch)
-            for progress in PROBED
-        ]
-    return list(zip(*columns, strict=True))
+        vectors = [relative_error(image_model.unet, request, call, patch) for call in calls]
+    errors, shared = torch.stack([vector.norm(dim=1) for vector in vectors], dim=1).tolist(), shared_part(vectors)
+    return [
+        replace(each, errors=tuple(errors[index]), shared=float(shared[index])) for index, each in enumerate(scores)
+    ]
 
 
 def _score(
-    request: Request, method: str, index: int, batch: _Batch | None, dense: _Batch | None, errors: tuple[float, ...]
+    request: Request, method: str, index: int, batch: _Batch | None, dense: _Batch | None, perceptual: bool
 ) -> Score:
     alone = Score(
         method=method,
@@ -159,17 +172,19 @@ def _score(
         psnr=nan,
         ssim=nan,
         detail=nan,
-        errors=errors,
+        errors=(),
         seconds=batch.seconds if batch else nan,
         high_pass=similarity.high_pass(batch.images[index]) if batch else nan,
     )
     if not batch or not dense:
         return alone
-    image, dense_image = batch.images[index], dense.images[index]
+    pair = batch.images[index], dense.images[index]
     return replace(
         alone,
         mse=float((batch.latents[index].float() - dense.latents[index].float()).square().mean()),
-        psnr=similarity.psnr(image, dense_image),
-        ssim=similarity.ssim(image, dense_image),
-        detail=similarity.detail(image, dense_image),
+        psnr=similarity.psnr(*pair),
+        ssim=similarity.ssim(*pair),
+        detail=similarity.detail(*pair),
+        lpips=lpips(*pair) if perceptual else nan,
+        flip=flip(*pair) if perceptual else nan,
     )

@@ -1,76 +1,141 @@
-"""The command `study`: where the moving phase helps.
-
-It varies the number of sampling steps, the sampler, guidance, the sharpness of attention, the factor, the pattern of
-kept tokens and the downsampling method. It makes fewer images than the published fidelity run, at the size that the
-model was trained at and at one odd size.
-"""
+"""The command `study`: which settings stay close to dense in other conditions than the published one, where the moving
+phase helps, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import output
-from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, PUBLISHED, TODO, counterpart, named, with_phases
-from benchmarks.fidelity.report import Table, as_text, label
-from benchmarks.fidelity.results import Result
+from benchmarks.fidelity import paper
+from benchmarks.fidelity.methods import (
+    FINEST_ONLY,
+    GRIDS,
+    METHODS,
+    PAPER,
+    TODO,
+    TOKEN_MERGING,
+    VARIANTS,
+    named,
+    of_trained,
+    with_phases,
+)
+from benchmarks.fidelity.report import NO_EFFECT, Table, as_text, label
+from benchmarks.fidelity.results import Interval, Result
 from benchmarks.fidelity.run import Task, perform
+from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
-from benchmarks.sampling import Sampling
-from benchmarks.tiny.model import TRAINED_SIDE
+from benchmarks.sampling import PUBLISHED, Sampling
+from benchmarks.tiny.model import SIZES
 from benchmarks.tiny.photographs import PROMPTS
 
-_SIZE, _ODD_SIZE = (TRAINED_SIDE, TRAINED_SIDE), (208, 176)
-_SEEDS = 2
-
-_PAPER_2, _PAPER_4 = named(PAPER, 2), named(PAPER, 4)
+_PAPER_2, _PAPER_3, _PAPER_4 = (named(PAPER, factor) for factor in (2, 3, 4))
+_MERGING_2, _MERGING_3 = (named(TOKEN_MERGING, factor) for factor in (2, 3))
 _FINEST_2, _FINEST_4, _TODO_2, _TODO_4 = named(FINEST_ONLY, 2), named(FINEST_ONLY, 4), named(TODO, 2), named(TODO, 4)
 _ALIGNED_2, _ALIGNED_4 = (named(with_phases("aligned"), factor) for factor in (2, 4))
+
+_CHOICE = (DENSE, *map(of_trained, GRIDS), _PAPER_2, _MERGING_2)
+_LCM, _FEW_STEPS, _USUAL = Sampling(4, "lcm"), Sampling(4), Sampling()
+_CONDITIONS = (_LCM, _FEW_STEPS, _USUAL)
+_SHARPER = Sampling(guidance=4.0, sharpness=4.0)
+
+_CREDENTIAL = (DENSE, _PAPER_2, _PAPER_3, _MERGING_2, _MERGING_3)
+_CALLS = (DENSE, _PAPER_2, _ALIGNED_2, _FINEST_2, _MERGING_2)
+
 _COMPARED = (DENSE, _PAPER_2, _PAPER_4, _ALIGNED_2, _ALIGNED_4, _FINEST_2, _FINEST_4, _TODO_2, _TODO_4)
-
-_USUAL = Sampling()
-_FEW_STEPS = Sampling(4)
-
 _SAMPLINGS = (
-    _FEW_STEPS,
-    *(Sampling(steps) for steps in (8, 12)),
-    _USUAL,
-    *(Sampling(steps) for steps in (30, 50)),
+    *(Sampling(steps) for steps in (8, 12, 30, 50)),
     *(Sampling(sampler=sampler) for sampler in ("euler a", "dpm++ 2m", "heun", "ddim")),
     *(Sampling(steps, "lcm") for steps in (4, 8)),
     Sampling(guidance=4.0),
     *(Sampling(sharpness=sharpness) for sharpness in (4.0, 16.0)),
 )
 
-_FACTORS = tuple(named(FINEST_ONLY, factor) for factor in (1.5, 2, 3, 4, 8))
-"""Methods compared with the paper's at the same factor, at the usual and at the odd size."""
-
-_VARIANTS = tuple(name for name, method in METHODS.items() if name not in PUBLISHED and method.factor in (2, 4))
-"""Methods compared with ToDo at the finest level and the same factor, with few steps and with the usual number."""
-
 
 def tasks() -> list[Task]:
     """The parts of the study."""
-    factors = _distinct(_COMPARED, _FACTORS, (counterpart(METHODS[name]) for name in _FACTORS))
-    additional = {_FEW_STEPS: _VARIANTS, _USUAL: (*factors, *_VARIANTS)}
-    by_sampling = [
-        Task([_SIZE], PROMPTS, _SEEDS, _distinct(_COMPARED, additional.get(sampling, ())), sampling, probe=False)
-        for sampling in _SAMPLINGS
+    trained, larger, _ = SIZES
+    every_step = [(step + 0.5) / PUBLISHED.steps for step in range(PUBLISHED.steps)]
+    return [
+        *(_task(SIZES, _CHOICE, sampling, seeds=2 if sampling.steps == 4 else 1) for sampling in _CONDITIONS),
+        _task([trained], _CALLS, PUBLISHED, probed=every_step),
+        _task([larger], _CREDENTIAL, paper.SAMPLING),
+        _task([trained, larger], _CHOICE, _SHARPER),
+        *(_task([trained], (*_COMPARED, *VARIANTS), sampling, seeds=2) for sampling in (_FEW_STEPS, _USUAL)),
+        *(_task([trained], _COMPARED, sampling, seeds=2) for sampling in _SAMPLINGS),
     ]
-    return [*by_sampling, Task([_ODD_SIZE], PROMPTS, _SEEDS, factors, _USUAL, probe=False)]
 
 
-def _distinct(*names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(chain(*names)))
+def _task(
+    sizes: Sequence[tuple[int, int]],
+    methods: Sequence[str],
+    sampling: Sampling,
+    seeds: int = 1,
+    probed: Sequence[float] = (),
+) -> Task:
+    distinct = tuple(dict.fromkeys(methods))
+    return Task(sizes, PROMPTS, seeds, distinct, sampling, probed, perceptual=False)
 
 
 def run(processes: int, folder: Path, name: str) -> None:
     """Makes and scores all images, writes JSON and prints the tables."""
     (path,) = output.files(folder, name, "json")
     results = perform(tasks(), processes, path)
-    tables = (sampling_table(results), factor_table(results), variant_table(results))
-    print("\n\n".join([*map(as_text, tables), str(path)]))
+    tables = (choice_table, credential_table, shared_table, sampling_table, variant_table)
+    print("\n\n".join([*(as_text(table(results)) for table in tables), str(path)]))
+
+
+def choices(results: Sequence[Result]) -> list[Result]:
+    """The results that compare all grids."""
+    return _having(results, _CHOICE)
+
+
+def choice_table(results: Sequence[Result]) -> Table:
+    """By condition and size: squared errors over that of the paper's f=2."""
+    rows = [
+        [str(result.sampling), f"{result.effective_keys[size]:.0%}", label(size), *(
+            ratio_cell(result.ratio(method, _PAPER_2, size)) for method in (*map(of_trained, GRIDS), _MERGING_2)
+        )]
+        for result in choices(results)
+        for size in result.sizes
+    ]  # fmt: skip
+    return ["", "keys that count", "size", *(f"{grid} per side" for grid in GRIDS), "token merging, f=2"], rows
+
+
+def ratio_cell(ratio: Interval) -> str:
+    """A ratio of errors; what has no error does nothing."""
+    return NO_EFFECT if ratio.value == 0 else f"{ratio:.2f}"
+
+
+def credential_table(results: Sequence[Result]) -> Table:
+    """Squared errors of images by token merging over those of the paper's method, beside the paper's figures."""
+    (result,) = _having(results, _CREDENTIAL)
+    rows = []
+    for merging, reference in ((_MERGING_2, _PAPER_2), (_MERGING_3, _PAPER_3)):
+        here = result.ratio(merging, reference, figure=lambda score: score.image_mse)
+        there = paper.ERRORS[merging] / paper.ERRORS[reference]
+        rows.append([f"f={METHODS[merging].factor:g}", f"{there:.2f}", f"{here:.2f}"])
+    return ["token merging / the paper's method", "the paper, SD1.5", "the embedded model"], rows
+
+
+def shared_table(results: Sequence[Result]) -> Table:
+    """The errors of single calls, how much of them is the same at every step, and the error of the final latent."""
+    (result,) = [each for each in _having(results, _CALLS) if any(score.errors for score in each.scores)]
+    rows = [
+        [
+            method,
+            f"{result.mean(_mean_error, method):.4f}",
+            f"{result.mean(lambda score: score.shared, method):.2f}",
+            f"{result.ratio(method, _PAPER_2):.2f}",
+        ]
+        for method in result.methods
+        if method != DENSE
+    ]
+    return ["", "error of a call", "of it the same at every step", "final latent: MSE / paper's f=2"], rows
+
+
+def _mean_error(score: Score) -> float:
+    return sum(score.errors) / len(score.errors)
 
 
 def sampling_table(results: Sequence[Result]) -> Table:
@@ -84,32 +149,21 @@ def sampling_table(results: Sequence[Result]) -> Table:
         "f=4 / paper's f=2": (_TODO_4, _PAPER_2),
     }
     rows = []
-    for result in results:
+    for result in _having(results, _COMPARED):
         (share,) = result.effective_keys.values()
-        rows.append([_name(result), f"{share:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs.values())])
+        rows.append([str(result.sampling), f"{share:.0%}", *(f"{result.ratio(*pair):.2f}" for pair in pairs.values())])
     return ["", "keys that count", *pairs], rows
-
-
-def factor_table(results: Sequence[Result]) -> Table:
-    """By factor: squared errors over the paper's at the same factor."""
-    results = [result for result in results if set(_FACTORS) <= set(result.methods)]
-    rows = [
-        [name, *(f"{result.ratio(name, counterpart(METHODS[name])):.2f}" for result in results)] for name in _FACTORS
-    ]
-    return ["", *map(_name, results)], rows
 
 
 def variant_table(results: Sequence[Result]) -> Table:
     """By variant: squared errors over those of ToDo at the finest level and the same factor."""
-    results = [result for result in results if set(_VARIANTS) <= set(result.methods)]
+    results = _having(results, VARIANTS)
     rows = [
         [name, *(f"{result.ratio(name, named(FINEST_ONLY, METHODS[name].factor)):.2f}" for result in results)]
-        for name in _VARIANTS
+        for name in VARIANTS
     ]
-    return ["", *map(_name, results)], rows
+    return ["", *(str(result.sampling) for result in results)], rows
 
 
-def _name(result: Result) -> str:
-    (size,) = result.sizes
-    odd = "" if size == _SIZE else f", {label(size)}"
-    return f"{result.sampling}{odd}"
+def _having(results: Sequence[Result], methods: Sequence[str]) -> list[Result]:
+    return [result for result in results if set(methods) <= set(result.methods)]

@@ -11,11 +11,11 @@ import torch
 
 from benchmarks import output
 from benchmarks.environment import DTYPES, usable_device
-from benchmarks.options import ON_CHECKPOINTS, read_prompts, read_size, refuse, sampling
+from benchmarks.options import read_prompts, read_size, refuse, sampling
 from benchmarks.pipeline import loading
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.pipeline.prompts import PROMPTS
-from benchmarks.sampling import Request
+from benchmarks.sampling import PUBLISHED, Request
 from todo.cli import given_settings
 from todo.settings import KNOBS
 
@@ -27,7 +27,7 @@ def speed(options: argparse.Namespace) -> int:
     refuse(options, ["model", "published", "add"], "goes with random weights only, not with --pipeline")
     methods = cases.chosen_methods(options.compare, given_settings(options))
     sizes = list(dict.fromkeys(map(read_size, options.size or ["1024"])))
-    seeds, sampled = tuple(range(options.batch)), sampling(options, ON_CHECKPOINTS)
+    seeds, sampled = tuple(range(options.batch)), sampling(options, PUBLISHED)
     requests = [Request(options.prompt or PROMPTS[0], seeds, size, sampled) for size in sizes]
     (path,) = output.files(options.output, options.name, "json")
     if options.threads:
@@ -55,7 +55,7 @@ def fidelity(options: argparse.Namespace) -> int:
         sizes=[paper.SIZE] if options.paper else list(dict.fromkeys(map(read_size, options.size or ["1024"]))),
         prompts=prompts, seeds=options.seeds or 1, batch=1,
         methods=list(paper.METHODS) if options.paper else methods(options.compare, METHODS),
-        sampling=sampling(options, paper.SAMPLING if options.paper else ON_CHECKPOINTS),
+        sampling=sampling(options, paper.SAMPLING if options.paper else PUBLISHED),
     )  # fmt: skip
     output.files(options.output, options.name, "json", "png")
     result = checkpoint.run(_image_model(options), loading.name(options.pipeline), task, options.output, options.name)
@@ -70,7 +70,7 @@ def demo(options: argparse.Namespace) -> int:
 
     refuse(options, list(KNOBS), "the sheet of a checkpoint has fixed settings: the paper's, the defaults, 32 per side")
     size = read_size(options.size or "1024")
-    request = Request(options.prompt, (options.seed,), size, sampling(options, ON_CHECKPOINTS))
+    request = Request(options.prompt, (options.seed,), size, sampling(options, PUBLISHED))
     (path,) = output.files(options.output, options.name, "png")
     sheet.run(_image_model(options), loading.name(options.pipeline), request, path)
     return 0

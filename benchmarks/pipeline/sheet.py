@@ -10,17 +10,19 @@ from matplotlib.figure import Figure
 
 from benchmarks import style
 from benchmarks.environment import Environment, describe
-from benchmarks.fidelity.methods import AUTHORS, DEFAULTS, SIDE_32
+from benchmarks.fidelity.methods import AUTHORS
 from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
 from benchmarks.fidelity.scores import Score, score
 from benchmarks.method import DENSE
 from benchmarks.sampling import ImageModel, Request
+from benchmarks.speed.methods import per_side
+from todo.settings import KNOBS
 
 _PANELS = {
     DENSE: DENSE,
     AUTHORS: "the paper",
-    DEFAULTS: "ToDo, the defaults",
-    SIDE_32: "ToDo, 32 per side",
+    per_side(KNOBS["grid"].default): "ToDo, the defaults",
+    per_side(32): "ToDo, 32 per side",
 }
 """Titles by method."""
 
@@ -51,7 +53,9 @@ def run(image_model: ImageModel, model: str, request: Request, path: Path) -> Sh
 
 
 def make(image_model: ImageModel, model: str, request: Request) -> Sheet:
-    scored = {each.scores[0].method: each for each in score(image_model, request, list(_PANELS), probe=False)}
+    scored = {
+        each.scores[0].method: each for each in score(image_model, request, list(_PANELS), probed=(), perceptual=False)
+    }
     scores = {method: each.scores[0] for method, each in scored.items()}
     images = {method: each.images[0] for method, each in scored.items() if each.images}
     return Sheet(model, request, describe(image_model.unet), scores, images)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.environment import DTYPES, usable_device
 from benchmarks.method import DENSE, LatentSize, Method, check_names
-from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, HYPERTILE, LIMIT, METHODS, TODO, todo_with
+from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, GRID_48, GRID_64, HYPERTILE, LIMIT, METHODS, todo_with
 from benchmarks.speed.models import latent_size
 from todo import Settings, SettingsError, plan
 from todo.plan import side_step
@@ -69,7 +69,7 @@ class Task:
     add: bool = False
 
 
-_QUICK = (TODO, GRID_32)
+_QUICK = (GRID_48, GRID_32)
 """The methods that a run without options measures, besides dense."""
 
 _QUICK_SIZE = (768, 768)
@@ -77,7 +77,7 @@ QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
 
 _ALL = tuple(METHODS.values())
 _FEWER = tuple(method for method in _ALL if method.name not in BETWEEN)
-_SOME = tuple(METHODS[name] for name in (DENSE, TODO, GRID_32, LIMIT))
+_SOME = tuple(METHODS[name] for name in (DENSE, GRID_64, GRID_48, GRID_32, LIMIT))
 
 _ON_CPU = (
     Case((512, 512), _FEWER, 2),
@@ -147,7 +147,7 @@ def task(
 
 
 def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> tuple[Method, ...]:
-    """The methods for the options of a command line, dense first. Without options, ToDo's defaults and a grid of 32.
+    """The methods for the options of a command line, dense first. Without options, ToDo with 48 and with 32 per side.
 
     Args:
         compare: names of methods, or 'all'.

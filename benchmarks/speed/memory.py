@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.method import Method
 from benchmarks.speed.methods import set_step
 from benchmarks.speed.models import call, inputs, latent_size
-from todo.downsample import phase_order
+from todo.downsample import phase_order, positions
 from todo.plan import LARGEST_SIDE, plan, side_step
 
 
@@ -41,7 +40,7 @@ class Shadow:
         if method.settings:
             # The order of offsets is cached and computed from values, which fake tensors lack. So fill the cache first.
             for level in plan(*size, method.settings(latent), self.family).levels:
-                phase_order(math.ceil(level.factor))
+                phase_order(positions(level.grid, level.factor))
         with self._mode, method.apply(self._unet, latent) as patch:
             set_step(patch)
             arguments = inputs(self._unet, self.family, size, batch)

@@ -10,14 +10,18 @@ from benchmarks.method import DENSE, LatentSize, Method, dense_attention, settin
 from todo import Patch, Settings
 from todo.settings import KNOBS
 
-TODO, HYPERTILE, LIMIT = "ToDo", "HyperTile", "limit"
+HYPERTILE, LIMIT = "HyperTile", "limit"
 
-GRID_32 = "ToDo grid 32"
-"""At most 32 keys/values per side at the finest level, and half as many at each deeper one."""
 
-GRID_16 = "ToDo grid 16"
+def per_side(grid: int) -> str:
+    """The name of ToDo in mode auto: at most `grid` keys/values per side at the finest level, and half as many at each
+    deeper one."""
+    return f"ToDo, {grid} per side"
 
-_TRAINED_SIDE = 64
+
+GRID_64, GRID_48, GRID_32, GRID_16 = map(per_side, (64, 48, 32, 16))
+
+SD1_GRID = 64
 """Latent positions per side that SD1.5 was trained at. The authors' factors keep as many keys/values per side."""
 
 _STEPS = 10**6
@@ -26,9 +30,11 @@ for which the plan predicts, while the phase moves from round to round."""
 
 
 def todo_with(settings: Settings) -> Method:
-    """ToDo with the same settings at every size, named after the settings that differ from the defaults."""
+    """ToDo with the same settings at every size, named after them."""
     label = settings_label(settings)
-    return _todo(TODO if label == "default" else f"{TODO} {label}", f"ToDo, settings: {label}", lambda latent: settings)
+    only_the_grid = settings == Settings(mode="auto", grid=settings.grid)
+    name = per_side(settings.grid) if only_the_grid else f"ToDo {label}"
+    return _todo(name, f"ToDo, settings: {label}", lambda latent: settings)
 
 
 def _todo(name: str, about: str, settings: Callable[[LatentSize], Settings]) -> Method:
@@ -41,7 +47,7 @@ def paper_settings(latent: LatentSize) -> Settings:
 
     Source: the authors' demonstration for SD1.5; section 3 of the paper describes the method.
     """
-    factor = max(latent) / _TRAINED_SIDE
+    factor = max(latent) / SD1_GRID
     return Settings(mode="manual", factor=min(max(factor, 1.0), KNOBS["factor"].maximum), phase="fixed")
 
 
@@ -51,14 +57,9 @@ def set_step(patch: Patch | None, number: int = 0) -> None:
         patch.at(math.ceil(patch.settings.start * _STEPS) + number, _STEPS)
 
 
-_BETWEEN = tuple(todo_with(Settings(grid=grid)) for grid in (56, 48, 40))
-
 _METHODS = (
     Method(DENSE, dense_attention, "the UNet as it is"),
-    todo_with(Settings()),
-    *_BETWEEN,
-    todo_with(Settings(grid=32)),
-    todo_with(Settings(grid=16)),
+    *(todo_with(Settings(grid=grid)) for grid in (64, 56, 48, 40, 32, 16)),
     _todo("ToDo paper", "ToDo with the authors' factor: longer side / 512", paper_settings),
     Method(
         "reference",
@@ -86,8 +87,8 @@ _METHODS = (
 METHODS = {method.name: method for method in _METHODS}
 """All methods by name, except those made from settings on the command line."""
 
-BETWEEN = tuple(method.name for method in _BETWEEN)
-"""Grids between the defaults and GRID_32."""
+BETWEEN = (per_side(56), per_side(40))
+"""Settings that are measured on a GPU only."""
 
 CLOSE = (GRID_32, GRID_16, LIMIT)
 """The methods close to the limit, and the limit itself."""

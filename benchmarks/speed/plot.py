@@ -12,14 +12,14 @@ from matplotlib.patches import Patch
 from benchmarks import style
 from benchmarks.method import DENSE
 from benchmarks.speed.growth import Growth
-from benchmarks.speed.methods import GRID_16, GRID_32, LIMIT, TODO
+from benchmarks.speed.methods import GRID_16, GRID_32, GRID_64, LIMIT
 from benchmarks.speed.report import MODELS, between, where
 from benchmarks.speed.results import FINEST, Result, Row, SizeResult, Spread
 from benchmarks.speed.split import FINEST_LEVEL, SELF_ATTENTION, Split
 
 _COLOURS = {
     DENSE: style.GREY,
-    TODO: style.TODO,
+    GRID_64: style.TODO,
     GRID_32: "#2f9e44",
     GRID_16: "#74b816",
     "ToDo paper": style.PAPER,
@@ -124,7 +124,7 @@ def _draw_line(axes: Axes, name: str, places: Sequence[float], spreads: Sequence
     axes.errorbar(
         places, [spread.median for spread in spreads], yerr=_error_bars(spreads), label=_label(name),
         color=_colour(name, index), marker="" if is_limit else _MARKERS[index % len(_MARKERS)], markersize=5.5,
-        linewidth=2.4 if name in (TODO, LIMIT) else 1.5, linestyle="--" if is_limit else "-", elinewidth=1.2,
+        linewidth=2.4 if name in (GRID_64, LIMIT) else 1.5, linestyle="--" if is_limit else "-", elinewidth=1.2,
         capsize=3,
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def _speedup_text(size: SizeResult, row: Row) -> str:
 
 def _draw_split(axes: Axes, sizes: Sequence[SizeResult]) -> None:
     """By size, the time of a call by type of block: dense as 100 %, and ToDo in percent of the dense time."""
-    sides = {DENSE: -0.2, TODO: 0.2}
+    sides = {DENSE: -0.2, GRID_64: 0.2}
     for place, size in enumerate(sizes):
         dense = size.row(DENSE)
         for name, side in sides.items():
@@ -202,7 +202,7 @@ def _draw_bar(axes: Axes, place: float, split: Split, total: float) -> None:
 def _draw_growth(axes: Axes, laws: dict[str, Growth]) -> None:
     """Self-attention's time by tokens on logarithmic axes, with the fitted power laws."""
     tokens: set[int] = set()
-    for name in (DENSE, TODO):
+    for name in (DENSE, GRID_64):
         law = laws.get(name)
         if not law:
             continue

@@ -24,6 +24,9 @@ TRAINED_SIDE = 128
 TRAINED_GRID = TRAINED_SIDE // PATCH
 """Tokens per side of the finest level at that size."""
 
+SIZES = tuple((side, side) for side in (TRAINED_SIDE, TRAINED_SIDE * 3 // 2, TRAINED_SIDE * 2))
+"""Sizes that are measured, (height, width) in pixels: 1, 1.5 and 2 times the trained one."""
+
 MIRRORED = "mirrored"
 """The word for a mirrored image."""
 

@@ -5,6 +5,7 @@ knobs          the table of settings
 gains          work and speed-up by size
 speed          tables of the published speed run
 fidelity       tables of the published fidelity run and of the study
+choice         the settings' errors beside their speeds
 sheets         the sheets in the guide, on their own
 checkpoints    the table of fidelity runs on checkpoints
 compatibility  the matrix of hosts and other extensions, from the rows in matrix/ and the records of live tests

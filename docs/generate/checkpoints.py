@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 
-from benchmarks.fidelity.methods import DEFAULTS, PAPER, SIDE_32, TOKEN_MERGING, named
+from benchmarks.fidelity.methods import PAPER, TOKEN_MERGING, named
 from benchmarks.fidelity.report import label, machine
 from benchmarks.fidelity.results import Result, Size, read
 from benchmarks.method import DENSE
 from benchmarks.output import markdown, read_json
+from benchmarks.speed.methods import per_side
 from docs.generate import RESULTS
 
 _PAPER = named(PAPER, 2)
 _COMPARED = {
-    "defaults / paper's f=2": DEFAULTS,
-    "32 per side / paper's f=2": SIDE_32,
+    **{f"{grid} per side / paper's f=2": per_side(grid) for grid in (64, 48, 32)},
     "token merging, f=2 / paper's f=2": named(TOKEN_MERGING, 2),
 }
 _HEAD = ("checkpoint", "size", "images", "keys that count", "paper's f=2: PSNR, dB", *_COMPARED, "measured with")

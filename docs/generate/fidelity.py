@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from benchmarks.fidelity import report, study
-from benchmarks.fidelity.methods import FINEST_ONLY, PAPER, TILES, TODO, TOKEN_MERGING, UNTIL, named
+from benchmarks.fidelity.methods import FINEST_ONLY, GRIDS, PAPER, TILES, TOKEN_MERGING, named, of_trained
 from benchmarks.fidelity.results import Result, Size, read
 from benchmarks.output import markdown
 from docs.generate import RESULTS
 
 _ON_THE_PAGE = {
-    "the defaults: 64 per side": named(TODO, 2),
-    "32 per side": named(TODO, 4),
-    "32 per side, *Steps: to* 0.8": named(UNTIL, 4),
-    "16 per side": named(TODO, 8),
-    "*Max downsample* 1": named(FINEST_ONLY, 2),
-    "32 per side, *Max downsample* 1": named(FINEST_ONLY, 4),
+    **{f"{grid} per side": of_trained(grid) for grid in GRIDS},
+    "64 per side, *Max downsample* 1": named(FINEST_ONLY, 2),
     "the paper: *manual*, ratio 2, *Phase* fixed": named(PAPER, 2),
     "token merging (tomesd), ratio 0.75": named(TOKEN_MERGING, 2),
     "HyperTile, 2 × 2 tiles": named(TILES, 2),
 }
 """Settings for SD1.5 at 1024², and the methods that keep the same share of tokens at twice the trained size."""
-
-_SETTINGS = [
-    *(named(TODO, factor) for factor in (2, 4, 8)),
-    *(named(FINEST_ONLY, factor) for factor in (2, 4)),
-    named(UNTIL, 4),
-]
 
 
 @cache
@@ -38,8 +29,9 @@ def published() -> Result:
 
 
 @cache
-def _studied() -> list[Result]:
-    return read(RESULTS / "study.json")
+def studied() -> list[Result]:
+    """The published run, and the runs of the study."""
+    return [published(), *read(RESULTS / "study.json")]
 
 
 def loss_table() -> str:
@@ -47,13 +39,19 @@ def loss_table() -> str:
     paper's setting and to token merging, since decibels of one model say little about another."""
     result = published()
     size = result.sizes[-1]
-    head = ["on the page", "speed-up", "squared error / the paper's", "/ token merging's"]
+    head = ["on the page", "speed-up", "squared error / the paper's", "/ token merging's", "LPIPS / the paper's"]
     rows = [[settings, *_loss_cells(result, method, size)] for settings, method in _ON_THE_PAGE.items()]
     return f"{report.about(result)}\n\n{markdown(head, rows)}"
 
 
 def _loss_cells(result: Result, method: str, size: Size) -> tuple[str, ...]:
-    return *_setting_cells(result, method, size), f"{result.ratio(method, named(TOKEN_MERGING, 2), size):.3f}"
+    paper, merging = named(PAPER, 2), named(TOKEN_MERGING, 2)
+    return (
+        f"×{result.speedup(method, size):.2f}",
+        f"{result.ratio(method, paper, size):.2f}",
+        f"{result.ratio(method, merging, size):.3f}",
+        f"{result.ratio(method, paper, size, lambda score: score.lpips):.2f}",
+    )
 
 
 def size_tables() -> str:
@@ -66,43 +64,18 @@ def size_tables() -> str:
     return f"{report.about(result)}\n\n" + "\n".join(tables)
 
 
-def ratio_table() -> str:
-    """Mean squared errors over the paper's at the same factor: for all sizes together, and by size."""
-    result = published()
-    cells = ([name, *(report.ratio(result, name, size) for size in (None, *result.sizes))] for name in result.methods)
-    rows = [row for row in cells if any(row[1:])]
-    return markdown(["", "all sizes", *map(report.label, result.sizes)], rows)
-
-
-def setting_table() -> str:
-    """Speed-ups, and squared errors over those of the paper's f=2, by setting and size."""
-    result = published()
-    rows = [
-        [name, *(cell for size in result.sizes for cell in _setting_cells(result, name, size))] for name in _SETTINGS
-    ]
-    head = [cell for size in result.sizes for cell in (f"{report.label(size)}: speed-up", "MSE / paper's f=2")]
-    return markdown(["", *head], rows)
-
-
-def _setting_cells(result: Result, name: str, size: Size) -> tuple[str, str]:
-    return f"×{result.speedup(name, size):.2f}", f"{result.ratio(name, named(PAPER, 2), size):.2f}"
-
-
-def sampling_table() -> str:
-    """The moving phase by number of sampling steps, sampler, guidance and sharpness."""
-    return markdown(*study.sampling_table(_studied()))
-
-
-def factor_table() -> str:
-    """The moving phase by factor."""
-    return markdown(*study.factor_table(_studied()))
-
-
-def variant_table() -> str:
-    """Other patterns of kept tokens, and other methods of downsampling."""
-    return markdown(*study.variant_table(_studied()))
-
-
 def error_table() -> str:
     """Relative errors of single calls."""
     return markdown(*report.error_table(published()))
+
+
+def study_table(table: Callable[[list[Result]], report.Table]) -> Callable[[], str]:
+    """The function that makes a table of the study."""
+    return lambda: markdown(*table(studied()))
+
+
+choice_table = study_table(study.choice_table)
+credential_table = study_table(study.credential_table)
+shared_table = study_table(study.shared_table)
+sampling_table = study_table(study.sampling_table)
+variant_table = study_table(study.variant_table)

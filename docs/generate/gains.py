@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.output import markdown
-from benchmarks.speed.methods import GRID_32, TODO
+from benchmarks.speed.methods import per_side
 from benchmarks.speed.report import MODELS
 from benchmarks.speed.results import Result
 from docs.generate.speed import GPU, published
@@ -12,22 +12,20 @@ from todo import Settings, plan
 _SIDES = (768, 1024, 1536, 2048, 3072)
 _README_SIDES = (1024, 1536, 2048, 3072)
 
-_README_METHODS = {"defaults": TODO, "32 per side": GRID_32}
-"""Methods of the published speed runs."""
+_README_GRIDS = (64, 48, 32)
 
 _SETTINGS = {
-    "the defaults": Settings(),
-    "32 per side": Settings(grid=32),
-    "finest level only (max downsample 1)": Settings(max_downsample=1),
+    **{f"{grid} per side": Settings(grid=grid) for grid in _README_GRIDS},
+    "64 per side, finest level only (max downsample 1)": Settings(grid=64, max_downsample=1),
 }
 
 
 def gains_table() -> str:
     """Speed-ups of a UNet call for square images, as measured on a GPU."""
     rows = [
-        [f"{MODELS[model]}, {label}", *(_measured(published(name), method, side) for side in _README_SIDES)]
+        [f"{MODELS[model]}, {grid} per side", *(_measured(published(name), grid, side) for side in _README_SIDES)]
         for model, name in GPU.items()
-        for label, method in _README_METHODS.items()
+        for grid in _README_GRIDS
     ]
     machine = published(GPU["sd1"]).environment.machine
     return (
@@ -35,11 +33,14 @@ def gains_table() -> str:
     )
 
 
-def _measured(result: Result, method: str, side: int) -> str:
+def _measured(result: Result, grid: int, side: int) -> str:
+    """A setting's speed-up; ×1.00 where it leaves the image alone, and a dash where it was not measured."""
+    if plan(side, side, Settings(grid=grid), result.model).note:
+        return "×1.00"
     size = next(size for size in result.sizes if size.width == size.height == side)
-    row = size.row(method)
+    row = size.row(per_side(grid))
     speedup = size.speedup(row) if row else None
-    return f"×{speedup.median:.2f}" if speedup else ""
+    return f"×{speedup.median:.2f}" if speedup else "–"
 
 
 def work_table() -> str:

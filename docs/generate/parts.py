@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, checkpoints, fidelity, gains, knobs, speed
+from docs.generate import ROOT, checkpoints, choice, fidelity, gains, knobs, speed
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -67,12 +67,13 @@ PARTS = {
     (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
     (GUIDE, "work"): gains.work_table,
     (FIDELITY, "checkpoints"): checkpoints.checkpoint_table,
-    (FIDELITY, "ratios"): fidelity.ratio_table,
     (FIDELITY, "sizes"): fidelity.size_tables,
     (FIDELITY, "errors"): fidelity.error_table,
-    (FIDELITY, "settings"): fidelity.setting_table,
+    (FIDELITY, "choice"): fidelity.choice_table,
+    (FIDELITY, "target"): choice.target_table,
+    (FIDELITY, "credential"): fidelity.credential_table,
+    (FIDELITY, "shared"): fidelity.shared_table,
     (FIDELITY, "samplings"): fidelity.sampling_table,
-    (FIDELITY, "factors"): fidelity.factor_table,
     (FIDELITY, "variants"): fidelity.variant_table,
     (CARD, "photographs"): photograph_table,
 }

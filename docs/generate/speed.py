@@ -9,7 +9,7 @@ from functools import cache
 from benchmarks.method import DENSE
 from benchmarks.output import markdown
 from benchmarks.speed import capacity, overhead
-from benchmarks.speed.methods import CLOSE, GRID_32, HYPERTILE, LIMIT, TODO
+from benchmarks.speed.methods import CLOSE, GRID_32, GRID_48, GRID_64, HYPERTILE, LIMIT
 from benchmarks.speed.report import MODELS, rounds, where
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
@@ -22,7 +22,7 @@ CPU = "sd1-cpu"
 GPU = {"sd1": "sd1-cuda", "sdxl": "sdxl-cuda"}
 
 _README_SIZES = ("768×768", "1024×1024", "1536×1536", "2048×2048", "3072×3072", "4096×4096")
-_README_METHODS = (TODO, "ToDo grid 48", GRID_32, "ToDo paper", "tomesd 0.5", HYPERTILE, LIMIT)
+_README_METHODS = (GRID_64, GRID_48, GRID_32, "ToDo paper", "tomesd 0.5", HYPERTILE, LIMIT)
 
 
 @cache

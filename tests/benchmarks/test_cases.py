@@ -26,7 +26,7 @@ def test_a_task_without_options_is_quick():
     quick = task()
     (case,) = quick.cases
     assert (case.size, case.rounds, quick.dtype) == ((768, 768), 2, "float32")
-    assert names(case) == ["dense", "ToDo", "ToDo grid 32"]
+    assert names(case) == ["dense", "ToDo, 48 per side", "ToDo, 32 per side"]
     on_cuda = task(device="cuda")
     assert (on_cuda.cases[0].rounds, on_cuda.dtype) == (10, "float16")
 
@@ -48,7 +48,8 @@ def test_a_task_follows_the_options():
 
 def test_each_method_is_measured_once():
     assert names(task(compare=["all"]).cases[0]) == list(METHODS)
-    assert names(task(compare=["ToDo", "ToDo"], settings=Settings()).cases[0]) == ["dense", "ToDo"]
+    same = task(compare=["ToDo, 64 per side", "ToDo, 64 per side"], settings=Settings(grid=64))
+    assert names(same.cases[0]) == ["dense", "ToDo, 64 per side"]
     assert names(task(settings=FACTOR_3).cases[0]) == ["dense", "ToDo factor 3"]
 
 
@@ -58,7 +59,7 @@ def test_the_published_run_compares_todo_with_dense_and_the_limit(model, device)
     published = task(model=model, device=device, published=True)
     for case in published.cases:
         assert names(case)[0] == "dense"
-        assert {"ToDo", "limit"} <= set(names(case))
+        assert {"ToDo, 64 per side", "limit"} <= set(names(case))
     assert {(1024, 1024), (1536, 1536), (2048, 2048)} <= {case.size for case in published.cases}
     seven_rounds = task(model=model, device=device, published=True, rounds=7)
     assert {case.rounds_of(method) for case in seven_rounds.cases for method in case.methods} == {7}

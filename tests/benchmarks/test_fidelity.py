@@ -15,18 +15,22 @@ from benchmarks.commands import main
 from benchmarks.environment import describe
 from benchmarks.fidelity import plot, report, results, run
 from benchmarks.fidelity.attention import effective_share, stride
-from benchmarks.fidelity.methods import METHODS, ONE_KEY, PAPER, PUBLISHED, counterpart
+from benchmarks.fidelity.methods import GRIDS, METHODS, ONE_KEY, PAPER, PUBLISHED, of_trained
 from benchmarks.fidelity.scores import PROBED, Score, score
 from benchmarks.hooks import attached
 from benchmarks.method import DENSE
 from benchmarks.peers import finest
 from benchmarks.sampling import Request, Sampling
+from benchmarks.speed.methods import per_side
 from benchmarks.tiny import model
 from benchmarks.tiny.sampler import TinyImageModel, decode, sample
 from todo import SettingsError
 from todo.unet import find_self_attention
 
 REQUEST = Request("a cat", (0, 1), (64, 64), Sampling(5))
+
+UNCHANGED = {DENSE, *map(of_trained, GRIDS)}
+"""Methods without effect at this size, which is smaller than the trained one."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,9 @@ def image_model(tiny_model):
 
 @pytest.fixture(scope="module")
 def scores(image_model):
-    return [each for scored in score(image_model, REQUEST, list(PUBLISHED)) for each in scored.scores]
+    """Of the published methods and of one key, without perceptual distances."""
+    made = score(image_model, REQUEST, [*PUBLISHED, ONE_KEY], perceptual=False)
+    return [each for scored in made for each in scored.scores]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].factor and "taper" not in name])
@@ -57,9 +63,20 @@ def test_every_method_keeps_one_of_f_squared_tokens(tiny_model, name):
     assert key_counts == {(24 / method.factor) ** 2}
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_grid_is_the_same_share_of_the_trained_one_as_with_sd1(tiny_model, grid):
+    """At twice the trained size, as 1024² is for SD1.5 with its 128 × 128 tokens."""
+    with METHODS[of_trained(grid)].apply(tiny_model.unet, (64, 64)) as patch:
+        tiny = patch.transformers[0].level.decide((64, 64))
+    settings = METHODS[per_side(grid)]
+    with settings.apply(tiny_model.unet, (128, 128)) as patch:
+        sd1 = patch.transformers[0].level.decide((128, 128))
+    assert tiny.kept / tiny.tokens == sd1.kept / sd1.tokens == (grid / 128) ** 2
+
+
 def test_dense_images_have_perfect_scores(scores):
     for each in scores:
-        if each.method == DENSE:
+        if each.method in UNCHANGED:
             assert (each.mse, each.errors) == (0, (0,) * len(PROBED))
             assert each.psnr == pytest.approx(100)
             assert (each.ssim, each.detail) == (pytest.approx(1), pytest.approx(1))
@@ -89,15 +106,15 @@ def test_every_method_changes_the_image_and_restores_the_model(tiny_model, score
     list(score(TinyImageModel(tiny_model), REQUEST, list(PUBLISHED)))
     assert torch.equal(sample(tiny_model, REQUEST), before)
     for each in scores:
-        assert (each.mse > 0) == (each.method != DENSE), each.method
+        assert (each.mse > 0) == (each.method not in UNCHANGED), each.method
 
 
 class Full(TinyImageModel):
-    """The memory is full as soon as self-attention has more than 64 keys."""
+    """The memory is full as soon as self-attention has more than 16 keys."""
 
     def sample(self, request, patch=None):
         def fill(module, args, output):
-            if output.shape[1] > 64:
+            if output.shape[1] > 16:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
         hooks = (block.attention.to_k.register_forward_hook(fill) for block in finest(self.unet))
@@ -106,8 +123,8 @@ class Full(TinyImageModel):
 
 
 def test_what_does_not_fit_in_memory_is_a_result(tiny_model, tmp_path):
-    """Dense attention has 256 keys here, f=1.5 has 121 and f=2 has 64."""
-    names = [DENSE, f"{PAPER}, f=1.5", f"{PAPER}, f=2"]
+    """Dense attention has 256 keys here, f=2 has 64 and f=4 has 16."""
+    names = [DENSE, f"{PAPER}, f=2", f"{PAPER}, f=4"]
     scored = list(score(Full(tiny_model), Request("a cat", (0,), (64, 64), Sampling(2)), names))
     assert [bool(each.images) for each in scored] == [False, False, True]
     scores = tuple(each.scores[0] for each in scored)
@@ -119,8 +136,8 @@ def test_what_does_not_fit_in_memory_is_a_result(tiny_model, tmp_path):
     cells = {row[0]: row[1:3] for row in report.table(read, (64, 64))[1]}
     assert cells == {
         DENSE: ["does not fit in memory", ""],
-        f"{PAPER}, f=1.5": ["does not fit in memory", ""],
-        f"{PAPER}, f=2": ["dense does not fit in memory", ""],
+        f"{PAPER}, f=2": ["does not fit in memory", ""],
+        f"{PAPER}, f=4": ["dense does not fit in memory", ""],
     }
     assert "keys that count: not measured" in report.text(read)
     assert plot.draw(read).axes
@@ -135,17 +152,19 @@ def test_an_error_that_is_not_about_memory_is_raised(tiny_model):
         list(score(Broken(tiny_model), REQUEST, [DENSE]))
 
 
-def test_files_from_before_the_high_pass_are_read(result, tmp_path):
-    path = tmp_path / "r.json"
-    results.write([result], path)
-    values = json.loads(path.read_text(encoding="utf8"))
-    for columns in values[0]["sizes"][0]["methods"].values():
-        del columns["high_pass"]
-    path.write_text(json.dumps(values), encoding="utf8")
-    (read,) = results.read(path)
-    assert all(math.isnan(each.high_pass) for each in read.scores)
-    assert "HPF" not in report.table(read, (64, 64))[0]
-    assert "HPF" in report.table(result, (64, 64))[0]
+@pytest.mark.parametrize(("figure", "head"), [("high_pass", "HPF"), ("lpips", "LPIPS"), ("flip", "FLIP")])
+def test_a_figure_that_no_image_has_takes_no_column(result, tmp_path, figure, head):
+    """Files of earlier versions lack some, and so does a machine without the package that measures it."""
+    with_figure, without = (
+        replace(result, scores=tuple(replace(each, **{figure: value}) for each in result.scores))
+        for value in (0.25, math.nan)
+    )
+    for expected, measured in ((True, with_figure), (False, without)):
+        results.write([measured], tmp_path / "r.json")
+        (read,) = results.read(tmp_path / "r.json")
+        assert (head in report.table(read, (64, 64))[0]) == expected
+        assert (f'"{figure}"' in (tmp_path / "r.json").read_text(encoding="utf8")) == expected
+        assert all(math.isnan(getattr(each, figure)) != expected for each in read.scores)
 
 
 def test_only_about_a_thousand_queries_of_a_large_image_are_measured():
@@ -155,7 +174,7 @@ def test_only_about_a_thousand_queries_of_a_large_image_are_measured():
 
 def test_the_model_depends_on_attention(scores):
     """A single key gives a larger error than a quarter of the keys."""
-    mean = {name: np.mean([each.mse for each in scores if each.method == name]) for name in PUBLISHED}
+    mean = {name: np.mean([each.mse for each in scores if each.method == name]) for name in (*PUBLISHED, ONE_KEY)}
     assert mean[ONE_KEY] > 2 * mean[f"{PAPER}, f=2"]
 
 
@@ -242,10 +261,11 @@ def test_ratios_are_resampled_in_pairs(result):
 
 def test_tables_name_every_method(result):
     head, rows = report.table(result, (64, 64))
-    assert [row[0] for row in rows] == list(PUBLISHED)
-    assert counterpart(METHODS["ToDo, f=4"]) == f"{PAPER}, f=4"
-    paper = next(row for row in rows if row[0] == f"{PAPER}, f=2")
-    assert paper[head.index("MSE / paper's, same f")] == ""
+    assert [row[0] for row in rows] == [*PUBLISHED, ONE_KEY]
+    column = head.index("MSE / paper's f=2")
+    cells = {row[0]: row[column] for row in rows}
+    assert cells[f"{PAPER}, f=2"] == ""
+    assert float(cells[ONE_KEY].split()[0]) > 2
 
 
 def test_a_plot_has_a_panel_for_each_size(result):
@@ -261,12 +281,12 @@ def test_an_unknown_prompt_is_refused(capsys, tmp_path):
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(SettingsError, match=r"^compare: 'ToMe' is not allowed; it must be one of dense, ToDo, f=2"):
+    with pytest.raises(SettingsError, match=r"^compare: 'ToMe' is not allowed; it must be one of dense, ToDo, 64/64"):
         run.methods(["ToMe"])
 
 
 def test_incomplete_seeds_are_left_out(scores):
-    task = run.Task([(64, 64)], ["a cat"], 2, list(PUBLISHED), Sampling(5))
+    task = run.Task([(64, 64)], ["a cat"], 2, [*PUBLISHED, ONE_KEY], Sampling(5))
     incomplete = [each for each in scores if each.seed == 0 or each.method != ONE_KEY]
     assert {each.seed for each in run.complete(task, incomplete)} == {0}
 
@@ -276,7 +296,7 @@ def test_the_command_writes_its_files(tmp_path, capsys):
                  "--compare", "ToDo, f=2", f"{PAPER}, f=2", "--workers", "2", "--output", str(tmp_path)]  # fmt: skip
     assert main(["fidelity", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert "2 prompts × 2 seeds at each size · euler, 3 steps" in printed
+    assert "2 prompts × 2 seeds at each size · dpm++ 2m, 3 steps, guidance 5" in printed
     assert "\nToDo, f=2 " in printed
     (values,) = json.loads((tmp_path / "fidelity.json").read_text(encoding="utf8"))
     assert [size["size"] for size in values["sizes"]] == [[64, 64], [128, 64]]

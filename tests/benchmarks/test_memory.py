@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 WIDTH = 32
 DENSE = METHODS["dense"]
 TODO = [
-    METHODS["ToDo grid 32"],
+    METHODS["ToDo, 32 per side"],
     todo_with(Settings(mode="manual", factor=1.3, deep_factor=2.5, max_downsample=8)),
     todo_with(Settings(mode="manual", factor=3, method="area")),
 ]
@@ -50,7 +50,7 @@ def test_live_storage_counts_what_is_held_at_once():
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [*(("sd1", name) for name in METHODS), ("sdxl", "dense"), ("sdxl", "ToDo grid 16")],
+    [*(("sd1", name) for name in METHODS), ("sdxl", "dense"), ("sdxl", "ToDo, 16 per side")],
 )
 def test_the_shadows_peak_is_a_real_calls(family, name):
     size = (192, 128)
@@ -68,7 +68,7 @@ def test_the_shadows_peak_is_a_real_calls(family, name):
 
 def test_a_shadow_leaves_no_trace():
     unet = build_unet("sd1", CPU, torch.float32, WIDTH)
-    size, method = (576, 128), METHODS["ToDo"]
+    size, method = (576, 128), METHODS["ToDo, 64 per side"]
 
     def output() -> torch.Tensor:
         with method.apply(unet, latent_size(size)) as patch:
@@ -132,10 +132,10 @@ def test_the_largest_side_fits_and_the_next_does_not(monkeypatch):
     small = shadow("sd1", MATRIX)
     budget = 2**30
     largest = {}
-    for method in (DENSE, METHODS["ToDo grid 32"]):
+    for method in (DENSE, METHODS["ToDo, 32 per side"]):
         side = largest[method.name] = small.largest_side(method, budget)
         assert small.peak(method, (side, side)) <= budget < small.peak(method, (side + 64, side + 64))
-    assert 0 < largest["dense"] < largest["ToDo grid 32"] < 2048
+    assert 0 < largest["dense"] < largest["ToDo, 32 per side"] < 2048
 
 
 @given(budget=st.integers(0, 2**30), family=st.sampled_from(["sd1", "sdxl"]))

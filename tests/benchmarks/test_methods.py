@@ -88,9 +88,9 @@ def test_dense_is_the_unchanged_unet(sd1):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("ToDo", Settings()),
-        ("ToDo grid 32", Settings(grid=32)),
-        ("ToDo grid 16", Settings(grid=16)),
+        ("ToDo, 64 per side", Settings(grid=64)),
+        ("ToDo, 32 per side", Settings(grid=32)),
+        ("ToDo, 16 per side", Settings(grid=16)),
     ],
 )
 def test_todo_is_named_after_its_settings(name, settings):
@@ -101,11 +101,11 @@ def test_todo_is_named_after_its_settings(name, settings):
 @pytest.mark.parametrize(
     ("settings", "label"),
     [
-        (Settings(), "default"),
+        (Settings(grid=64), "grid 64"),
         (Settings(grid=32, taper=True), "grid 32, taper True"),
         (Settings(factor=2), "factor 2"),
         (Settings(factor=2.5, deep_factor=2, end=0.8), "factor 2.5, deep factor 2, end 0.8"),
-        (Settings(mode="auto", factor=3), "default"),
+        (Settings(mode="auto", grid=64, factor=3), "grid 64"),
     ],
 )
 def test_a_label_names_changed_settings_of_the_mode(settings, label):
@@ -195,7 +195,7 @@ def test_the_tile_side_is_a_power_of_two_that_divides_the_latent(width, height):
 
 
 def test_kept_tokens_of_all_levels_stay_within_the_grid():
-    for name in ("ToDo grid 32", "ToDo grid 16"):
+    for name in ("ToDo, 32 per side", "ToDo, 16 per side"):
         settings = METHODS[name].settings((256, 256))
         levels = plan(2048, 2048, settings).levels
         assert [math.isqrt(level.kept) * level.resolution for level in levels] == [settings.grid] * len(levels)

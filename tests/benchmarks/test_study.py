@@ -1,53 +1,79 @@
-"""The study of the moving phase: its parts, and its tables."""
+"""The study: its parts, and its tables."""
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.commands import main
 from benchmarks.fidelity import results, study
-from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.methods import METHODS, PAPER, VARIANTS, named, of_trained
 from benchmarks.method import DENSE
-from benchmarks.sampling import SAMPLERS, Sampling
+from benchmarks.sampling import PUBLISHED, SAMPLERS, Sampling
+from benchmarks.tiny.model import SIZES
 
 
 def test_the_study_varies_every_sampling_parameter():
     tasks = study.tasks()
-    assert len({(task.sampling, tuple(task.sizes)) for task in tasks}) == len(tasks)
     assert all(set(task.methods) <= set(METHODS) and task.methods[0] == DENSE for task in tasks)
     samplings = [task.sampling for task in tasks]
-    assert {each.steps for each in samplings if each.sampler == "euler"} == {4, 8, 12, 20, 30, 50}
     assert {each.sampler for each in samplings} == set(SAMPLERS)
-    assert {each.guidance for each in samplings} == {1, 4}
+    assert {each.guidance for each in samplings} == {1, 4, 5, 7.5}
     assert {each.sharpness for each in samplings} == {1, 4, 16}
-    assert any(side % 32 for task in tasks for size in task.sizes for side in size)
+    assert {each.steps for each in samplings} >= {4, 8, 20, 25, 50}
 
 
-def test_the_study_writes_its_tables(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(study, "_USUAL", Sampling(2))
-    monkeypatch.setattr(study, "_FEW_STEPS", Sampling(1))
-    monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(1), Sampling(2), Sampling(2, "heun")))
-    monkeypatch.setattr(study, "_SIZE", (64, 64))
-    monkeypatch.setattr(study, "_ODD_SIZE", (80, 48))
+def test_every_condition_but_the_published_one_has_all_grids_at_all_sizes():
+    """The published one is measured by the command `fidelity`. Sharper attention is left out at the largest size."""
+    conditions = {task.sampling: tuple(task.sizes) for task in study.tasks() if of_trained(48) in task.methods}
+    assert PUBLISHED not in conditions
+    assert {sampling: SIZES[:2] if sampling.sharpness > 1 else SIZES for sampling in conditions} == conditions
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The study with one prompt, few steps and small sizes. At the smallest no grid acts, at the largest all do."""
+    for name, sampling in {
+        "_USUAL": Sampling(2),
+        "_FEW_STEPS": Sampling(1),
+        "_SHARPER": Sampling(2, sharpness=4),
+    }.items():
+        monkeypatch.setattr(study, name, sampling)
+    monkeypatch.setattr(study, "_CONDITIONS", (Sampling(1, "lcm"), Sampling(2)))
+    monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(2, "heun"),))
+    monkeypatch.setattr(study, "PUBLISHED", Sampling(3, "dpm++ 2m", 5.0))
+    monkeypatch.setattr(study.paper, "SAMPLING", Sampling(2, "ddim", 7.5))
+    monkeypatch.setattr(study, "SIZES", ((64, 64), (96, 96), (192, 192)))
     monkeypatch.setattr(study, "PROMPTS", ("a cat",))
+
+
+def test_the_study_writes_its_tables(small, tmp_path, capsys):
     assert main(["study", "--workers", "2", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     measured = results.read(tmp_path / "study.json")
-    assert [(result.sampling, result.sizes) for result in measured] == [
-        (Sampling(1), [(64, 64)]),
-        (Sampling(2), [(64, 64)]),
-        (Sampling(2, "heun"), [(64, 64)]),
-        (Sampling(2), [(80, 48)]),
-    ]
 
-    tables = [study.sampling_table(measured), study.factor_table(measured), study.variant_table(measured)]
-    assert all(row[0] in printed for _, rows in tables for row in rows)
-    samplings, factors, variants = ([row[0] for row in rows] for _, rows in tables)
-    assert samplings == ["euler, 1 steps", "euler, 2 steps", "heun, 2 steps", "euler, 2 steps, 48×80"]
-    assert factors == [f"ToDo, finest level, f={factor}" for factor in (1.5, 2, 3, 4, 8)]
-    assert tables[1][0] == ["", "euler, 2 steps", "euler, 2 steps, 48×80"]
-    assert tables[2][0] == ["", "euler, 1 steps", "euler, 2 steps"]
+    made = (study.choice_table, study.credential_table, study.shared_table, study.sampling_table, study.variant_table)
+    tables = {table.__name__: table(measured) for table in made}
+    assert all(row[0] in printed for _, rows in tables.values() for row in rows)
+    choices = tables["choice_table"][1]
+    assert [row[0] for row in choices] == [
+        *["lcm, 1 steps"] * 3, *["euler, 2 steps"] * 3, *["euler, 2 steps, attention 4 times sharper"] * 2
+    ]  # fmt: skip
+    assert {row[3] for row in choices if row[2] == "64×64"} == {"no effect"}
+    assert [row[:2] for row in tables["credential_table"][1]] == [["f=2", "4.30"], ["f=3", "2.90"]]
+    assert tables["variant_table"][0] == ["", "euler, 1 steps", "euler, 2 steps"]
+
     raster = "ToDo, finest level, phases raster, f=4"
-    error, todo_error = (
-        sum(score.mse for score in measured[0].of(name)) for name in (raster, "ToDo, finest level, f=4")
-    )
-    row = tables[2][1][variants.index(raster)]
+    variants = next(result for result in measured if raster in result.methods)
+    error, todo_error = (sum(score.mse for score in variants.of(name)) for name in (raster, "ToDo, finest level, f=4"))
+    row = tables["variant_table"][1][VARIANTS.index(raster)]
     assert row[1].startswith(f"{error / todo_error:.2f} (")
+
+
+def test_the_part_of_the_errors_that_all_steps_share(small, tmp_path):
+    """The paper's grid is the same at every step, and so is much of its error. Where the pattern moves, it is less."""
+    assert main(["study", "--workers", "2", "--output", str(tmp_path)]) == 0
+    measured = results.read(tmp_path / "study.json")
+    (result,) = [each for each in measured if any(score.shared > 0 for score in each.scores)]
+    assert len(result.scores[0].errors) == 3
+    shared = {method: result.mean(lambda score: score.shared, method).value for method in result.methods}
+    assert shared["ToDo, finest level, f=2"] < shared[named(PAPER, 2)] < 1

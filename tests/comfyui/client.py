@@ -14,7 +14,7 @@ from PIL import Image
 
 NODE = "ToDoTokenDownsampling"
 DEFAULTS: dict[str, Any] = {
-    "mode": "auto", "grid": 64, "factor": 2.0, "deep_factor": 1.0, "max_downsample": "4", "method": "nearest",
+    "mode": "auto", "grid": 48, "factor": 2.0, "deep_factor": 1.0, "max_downsample": "4", "method": "nearest",
     "phase": "cycle", "start": 0.0, "end": 1.0, "taper": False, "controlnet": True,
 }  # fmt: skip
 

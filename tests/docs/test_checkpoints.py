@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 from benchmarks.environment import Environment
-from benchmarks.fidelity.methods import DEFAULTS, PAPER, named
+from benchmarks.fidelity.methods import PAPER, named
 from benchmarks.fidelity.results import Result, write
 from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
 from benchmarks.sampling import Sampling
+from benchmarks.speed.methods import per_side
 from docs.generate import RESULTS
 from docs.generate.checkpoints import checkpoint_table
 
@@ -19,7 +20,7 @@ GPU = Environment("2026-11-26", "a GPU", "Linux", "cuda", 1, "wall time", "float
 
 
 def result(model: str) -> Result:
-    errors = {DENSE: (0.0, 0.0), named(PAPER, 2): (0.2, 0.4), DEFAULTS: (0.05, 0.1)}
+    errors = {DENSE: (0.0, 0.0), named(PAPER, 2): (0.2, 0.4), per_side(64): (0.05, 0.1)}
     scores = tuple(
         Score(method, "a cat", seed, (1024, 768), error, 22.0, 0.9, 1.0, (), 1.0)
         for method, both in errors.items()
@@ -42,5 +43,5 @@ def test_a_file_in_the_folder_is_a_row(tmp_path: Path) -> None:
     assert others == []
     assert [cell.strip() for cell in row.strip("| ").split("|")] == [
         "mine.safetensors", "768×1024", "2, dpm++ 2m, 25 steps, guidance 5", "5%", "22.0 (22.0–22.0)",
-        "0.25 (0.25–0.25)", "", "", "torch 2.13.0, diffusers 0.42.1 · a GPU, float16 · 2026-11-26",
+        "0.25 (0.25–0.25)", "", "", "", "torch 2.13.0, diffusers 0.42.1 · a GPU, float16 · 2026-11-26",
     ]  # fmt: skip

@@ -13,29 +13,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-OFFSETS = ((0, 0), (1, 1), (0, 1), (1, 0))
-"""The offsets (row, column) of successive phases in a cell of two by two."""
+HALF = Fraction(1, 2)
 
-Offset = tuple[int, int] | None
-"""The offset (row, column) of the first cell, from which those of the other cells follow; None for no offsets."""
+OFFSETS = ((Fraction(0), Fraction(0)), (HALF, HALF), (Fraction(0), HALF), (HALF, Fraction(0)))
+"""The offsets (down, across) of the first four phases at a factor of two, in cells."""
+
+FINER_OFFSETS = (*OFFSETS, *((down + HALF / 2, across + HALF / 2) for down, across in OFFSETS))
+"""The offsets of the first eight phases where two does not divide both sides."""
+
+Offset = tuple[Fraction, Fraction] | None
+"""The offset (down, across) of the first cell, from which those of the other cells follow; None for no offsets."""
 
 
-def cells(side: int, factor: float) -> list[range]:
-    """The rows (or columns) of each cell along a side."""
+def first_line(side: int, number: int, factor: float, method: str) -> int:
+    """The row (or column) that is kept of cell `number` without offsets: its first or its centre one."""
     exact = Fraction(factor)
-    count = math.ceil(side / exact)
-    starts = [math.floor(i * exact) for i in range(count)]
-    return [range(start, end) for start, end in zip(starts, [*starts[1:], side], strict=True)]
-
-
-def kept_line(lines: range, number: int, factor: float, method: str, shift: int) -> int:
-    """The row (or column) that is kept of cell `number`: its first or its centre one, shifted within the cell."""
-    line = lines[0]
+    line = math.floor(number * exact)
     if method == "nearest-exact":
-        line = min(math.floor((number + Fraction(1, 2)) * Fraction(factor)), lines[-1])
-    for _ in range(shift % math.ceil(factor)):
-        line = line + 1 if line + 1 in lines else lines[0]
+        following = min(math.floor((number + 1) * exact), side)
+        line = min(math.floor((number + HALF) * exact), following - 1)
     return line
+
+
+def positions(height: int, width: int, factor: float) -> tuple[int, int]:
+    """How many positions per side a cell's token takes in turn, and by how many neighbouring cells differ."""
+    if factor == int(factor) and height % factor == 0 == width % factor:
+        return int(factor), 5 if factor == 8 else 1
+    return (8, 5) if factor <= 8 else (math.ceil(factor), 1)
+
+
+def moved_line(side: int, number: int, factor: float, offset: Fraction) -> int:
+    """The row (or column) at an offset within cell `number` of cells of equal width."""
+    width = Fraction(side, math.ceil(side / Fraction(factor)))
+    return math.floor((number + offset % 1) * width)
 
 
 def expected_indices(
@@ -43,14 +53,21 @@ def expected_indices(
 ) -> list[int]:
     """The raster indices of the kept tokens, cell by cell.
 
-    Without an `offset`, all cells keep the same token. With one, it is the offset of the first cell. Each cell further
-    to the right is shifted one row more, and each cell further down one column more.
+    Without an `offset`, all cells keep the same token. With one, it is the offset of the first cell. Cells further to
+    the right are shifted down, cells further down to the right.
     """
+    parts, stride = positions(height, width, factor)
+    begin = Fraction(parts // 2, parts) if method == "nearest-exact" else Fraction(0)
     kept = []
-    for i, rows in enumerate(cells(height, factor)):
-        for j, columns in enumerate(cells(width, factor)):
-            down, across = (0, 0) if offset is None else (offset[0] + j, offset[1] + i)
-            row, column = kept_line(rows, i, factor, method, down), kept_line(columns, j, factor, method, across)
+    for i in range(math.ceil(height / Fraction(factor))):
+        for j in range(math.ceil(width / Fraction(factor))):
+            if offset is None:
+                row, column = first_line(height, i, factor, method), first_line(width, j, factor, method)
+            else:
+                down, across = (
+                    begin + first + Fraction(stride * n, parts) for first, n in ((offset[0], j), (offset[1], i))
+                )
+                row, column = moved_line(height, i, factor, down), moved_line(width, j, factor, across)
             kept.append(row * width + column)
     return kept
 

@@ -30,7 +30,7 @@ def test_plan_prints_summary_levels_and_work(capsys):
     expected = todo.plan(1024, 768, todo.Settings())
     assert lines[0] == expected.summary()
     finest = expected.levels[0]
-    assert lines[3].split() == ["1", "128×96", str(finest.tokens), str(finest.kept), "2", "5"]
+    assert lines[3].split() == ["1", "128×96", str(finest.tokens), str(finest.kept), "2.667", "5"]
     assert len(lines[3:6]) == len(expected.levels)
     assert lines[-2].split() == [
         "self-attention",
@@ -129,7 +129,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "benchmark
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_a_console_that_lacks_characters_gets_others(root, encoding):
-    done = run_plan(root=root, PYTHONIOENCODING=encoding)
+    done = run_plan("--grid", "64", root=root, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     said = done.stdout.decode(encoding)
     assert f"keys/values {'x1/4' if encoding == 'ascii' else '×¼'} at 3 levels" in said

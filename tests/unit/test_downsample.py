@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
+from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -14,7 +16,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.plain_attention import OFFSETS, expected_indices, subsample
-from todo.downsample import downsample, kept_indices, kept_size, phase_order, release
+from todo.downsample import downsample, kept_indices, kept_size, phase_order, positions, release
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "area")
 GATHERS = METHODS[:2]
@@ -90,12 +92,11 @@ def test_examples_worked_out_by_hand(side, factor, nearest, exact):
 
 
 @gathers
-@example(h=1, w=9, factor=1.25, step=0)
-@example(h=9, w=9, factor=1.25, step=1)
-@given(h=sides, w=sides, factor=st.floats(1, 8), step=st.none() | st.integers(0, 200))
-def test_any_factor_keeps_one_token_of_each_cell(method, h, w, factor, step):
+@example(h=1, w=9, factor=1.25)
+@given(h=sides, w=sides, factor=st.floats(1, 8))
+def test_the_fixed_grid_keeps_one_token_of_each_cell(method, h, w, factor):
     """For a factor close to a fraction, floor(i · factor) may differ between floats and exact numbers."""
-    kept = seen(h, w, factor, method, step)
+    kept = seen(h, w, factor, method)
     assert len(set(kept)) == len(kept) == math.ceil(h / factor) * math.ceil(w / factor)
     starts = [
         sorted({min(math.floor(i * factor), side - 1) for i in range(math.ceil(side / factor))}) for side in (h, w)
@@ -106,12 +107,37 @@ def test_any_factor_keeps_one_token_of_each_cell(method, h, w, factor, step):
     assert found == sorted(set(found))
 
 
+@gathers
+@example(h=9, w=9, factor=1.25, step=1)
+@given(h=sides, w=sides, factor=st.floats(1, 8), step=st.integers(0, 200))
+def test_a_moving_pattern_keeps_a_token_that_touches_each_cell(method, h, w, factor, step):
+    """Cells have equal widths. In each row and column of cells, no token is kept twice."""
+    rows, columns = math.ceil(h / factor), math.ceil(w / factor)
+    kept = [divmod(token, w) for token in seen(h, w, factor, method, step)]
+    assert len(kept) == rows * columns
+    for index, token in enumerate(kept):
+        for number, line, side, count in zip(divmod(index, columns), token, (h, w), (rows, columns), strict=True):
+            assert line < (number + 1) * Fraction(side, count)
+            assert line + 1 > number * Fraction(side, count)
+    for index in range(rows):
+        assert len({column for _, column in kept[index * columns : (index + 1) * columns]}) == columns
+    for index in range(columns):
+        assert len({row for row, _ in kept[index::columns]}) == rows
+
+
 @given(sides, sides, quarters, st.sampled_from(GATHERS), st.integers(0, 100))
 def test_neighbouring_cells_have_different_offsets(h, w, factor, method, step):
-    """One row more for each cell to the right, one column more for each cell down."""
-    cell = math.ceil(factor)
-    offset = phase_order(cell)[step % cell**2]
+    cell = positions((h, w), factor)
+    offset = [Fraction(position, cell) for position in phase_order(cell)[step % cell**2]]
     assert seen(h, w, factor, method, step) == expected_indices(h, w, factor, method, offset)
+
+
+@pytest.mark.parametrize(
+    ("grid", "factor", "expected"),
+    [((8, 12), 2, 2), ((9, 12), 3, 3), ((64, 64), 3, 8), ((13, 9), 2, 8), ((48, 48), 1.5, 8), ((99, 99), 9.5, 10)],
+)
+def test_positions(grid, factor, expected):
+    assert positions(grid, factor) == expected
 
 
 @given(st.integers(2, 8), st.integers(2, 6), st.integers(2, 6), st.integers(0, 100))
@@ -137,12 +163,22 @@ def test_number_kept(h, w, factor, method):
     st.sampled_from(GATHERS),
 )
 def test_a_cycle_uses_every_token_and_keeps_the_same_number_at_each_step(h, w, factor, method):
-    cycle = math.ceil(factor) ** 2
+    cycle = positions((h, w), factor) ** 2
     steps = [seen(h, w, factor, method, step) for step in range(cycle)]
     assert {token for step in steps for token in step} == set(range(h * w))
     assert {len(step) for step in steps} == {len(steps[0])}
     assert seen(h, w, factor, method, cycle) == steps[0]
     assert seen(h, w, factor, method, 2 * cycle + 1) == steps[1 % cycle]
+
+
+@given(st.integers(1, 20), st.integers(1, 20), quarters, st.sampled_from(GATHERS))
+def test_a_cycle_uses_every_token_about_equally_often(h, w, factor, method):
+    """A row contains as many whole positions as its share of them, rounded up or down."""
+    cell = positions((h, w), factor)
+    times = Counter(token for step in range(cell**2) for token in seen(h, w, factor, method, step))
+    shares = [math.ceil(side / factor) * cell / side for side in (h, w)]
+    fewest, most = (math.prod(map(rounded, shares)) for rounded in (math.floor, math.ceil))
+    assert {fewest <= times[token] <= most for token in range(h * w)} == {True}
 
 
 @given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(GATHERS))
@@ -154,7 +190,7 @@ def test_a_cycle_uses_every_token_once_if_the_factor_divides_the_sides(factor, r
 
 def test_the_order_at_two():
     firsts = [divmod(seen(4, 6, 2, "nearest", step)[0], 6) for step in range(5)]
-    assert firsts == [*OFFSETS, OFFSETS[0]]
+    assert firsts == [tuple(2 * part for part in offset) for offset in (*OFFSETS, OFFSETS[0])]
     for step, offset in enumerate(OFFSETS):
         expected = subsample(numbered(5, 7), 5, 7, 2, "nearest", offset)
         assert torch.equal(downsample(numbered(5, 7), (5, 7), 2, "nearest", step), expected)

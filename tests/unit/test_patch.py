@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.unit.comparing import attention_calls, close, differs, reference_unet
-from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
+from tests.unit.plain_attention import FINER_OFFSETS, OFFSETS, attend, replace_attention, subsample
 from tests.unit.small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
 from todo import Settings, patched
 from todo.downsample import _on_device
@@ -31,7 +31,8 @@ def check_one_call(model, grid, batch, method, phase, step) -> None:
     with patched(model, Settings(factor=2, method=method, phase=phase)) as patch:
         patch.at(step=step, steps=20)
         tokens, output = attention_calls(model, given)
-    offset = OFFSETS[step % 4] if phase == "cycle" else None
+    offsets = OFFSETS if all(side % 2 == 0 for side in grid) else FINER_OFFSETS
+    offset = offsets[step % len(offsets)] if phase == "cycle" else None
     close(output, attend(model.attention, tokens, subsample(tokens, *grid, 2, method, offset)))
     if tokens.dtype == torch.float32 and grid in SMALL:
         differs(output, attend(model.attention, tokens, tokens))

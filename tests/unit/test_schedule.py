@@ -94,45 +94,69 @@ def test_reach(reach):
     assert [touches(settings, resolution) for resolution in (1, 2, 4, 8)] == [r <= reach for r in (1, 2, 4, 8)]
 
 
-def test_auto_keeps_at_most_the_grid_for_every_side():
+def test_auto_keeps_at_most_the_grid_for_every_side_or_all():
+    """All, where keeping the grid would leave out fewer than half of the tokens."""
     for kept in range(16, 129):
         settings = Settings(grid=kept)
         for side in range(1, 601):
             value = factor(settings, grid=(side, side))
-            assert math.ceil(side / value) == min(side, kept), (side, kept)
+            expected = side if 2 * min(side, kept) ** 2 > side**2 else kept
+            assert math.ceil(side / value) == expected, (side, kept)
 
 
 @given(st.integers(1, 600), st.integers(1, 600), st.integers(16, 128), st.sampled_from([1, 2, 4, 8]))
 def test_auto_takes_the_smallest_factor_for_the_longer_side(h, w, kept, resolution):
     value = factor(Settings(grid=kept, max_downsample=8), resolution=resolution, grid=(h, w))
     halved = -(-kept // resolution)
-    assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), halved)
-    assert value == pytest.approx(max(max(h, w) / halved, 1))
+    smallest = max(max(h, w) / halved, 1)
+    if value == 1:
+        assert 2 * math.ceil(h / smallest) * math.ceil(w / smallest) > h * w
+    else:
+        assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), halved)
+        assert value == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize(
+    ("grid", "kept", "expected"),
+    [((64, 64), 48, 1), ((68, 68), 48, 68 / 48), ((90, 90), 64, 1), ((91, 91), 64, 91 / 64), ((48, 84), 64, 1)],
+)
+def test_auto_leaves_a_level_whole_where_fewer_than_half_would_go(grid, kept, expected):
+    """48 of 64 rows and columns are 56 % of the tokens, 48 of 68 are 50 %."""
+    assert factor(Settings(grid=kept), grid=grid) == expected
+
+
+def test_a_taper_goes_on_below_half():
+    """The rule is about the whole ratio, not about what a taper leaves of it."""
+    settings = Settings(grid=64, taper=True)
+    assert [factor(settings, progress, grid=(128, 128)) for progress in (0, 0.5, 0.9)] == pytest.approx([2, 1.5, 1.1])
 
 
 @pytest.mark.parametrize("pixels", [512, 768, 1024, 1536, 2048])
-def test_auto_gives_every_level_the_grid_that_it_was_trained_on(pixels):
-    """SD1.5 at 512²: 64 × 64 tokens at its finest level, then 32 × 32 and 16 × 16."""
+def test_auto_gives_every_level_its_part_of_the_grid(pixels):
+    """At 64, the grids that SD1.5 was trained on at 512²: 64 × 64 tokens at its finest level, then 32 × 32, 16 × 16."""
     for resolution, trained in ((1, 64), (2, 32), (4, 16)):
         side = pixels // 8 // resolution
-        value = factor(Settings(max_downsample=4), resolution=resolution, grid=(side, side))
+        value = factor(Settings(grid=64, max_downsample=4), resolution=resolution, grid=(side, side))
         assert math.ceil(side / value) == trained
 
 
-@given(st.integers(16, 128), st.integers(1, 600))
-def test_if_auto_leaves_the_finest_level_whole_it_leaves_all_levels_whole(kept, side):
+@pytest.mark.parametrize("kept", [32, 40, 48, 56, 64, 96])
+@pytest.mark.parametrize("pixels", range(256, 2049, 64))
+def test_all_levels_are_left_whole_or_none(kept, pixels):
+    sides = [pixels // 8 // resolution for resolution in (1, 2, 4, 8)]
     settings = Settings(grid=kept, max_downsample=8)
-    if factor(settings, grid=(side, side)) == 1:
-        for resolution in (2, 4, 8):
-            side = math.ceil(side / 2)  # like a UNet
-            assert factor(settings, resolution=resolution, grid=(side, side)) == 1
+    whole = {
+        factor(settings, resolution=resolution, grid=(side, side)) == 1
+        for resolution, side in zip((1, 2, 4, 8), sides, strict=True)
+    }
+    assert len(whole) == 1
 
 
 @pytest.mark.parametrize(("pixels", "expected"), [(512, 1), (1024, 2), (1536, 3), (2048, 4)])
 def test_the_paper(pixels, expected):
     """The authors' settings for SD1.5: the finest level only, always keeping 64 × 64."""
     latent = pixels // 8
-    assert factor(Settings(), grid=(latent, latent)) == expected
+    assert factor(Settings(grid=64), grid=(latent, latent)) == expected
     assert math.ceil(latent / expected) == 64
 
 

@@ -31,7 +31,7 @@ CHOICES = {
 }
 DEFAULTS = {
     "mode": "auto",
-    "grid": 64,
+    "grid": 48,
     "factor": 2.0,
     "deep_factor": 1.0,
     "max_downsample": 4,

@@ -54,10 +54,14 @@ def test_all_settings_are_read_back(running_host, table, data):
 
 
 @given(data=st.data())
-def test_only_what_differs_from_the_defaults_is_written(running_host, table, data):
+def test_only_what_differs_from_the_first_defaults_is_written(running_host, table, data):
+    """In mode auto, a missing number of keys/values per side means 64, whatever the default is today."""
     settings = draw_settings(running_host, table, data)
     written = running_host.ours("webui.infotext").write(settings)
-    changed = sum(value != table[name]["default"] for name, value in settings.to_dict().items() if name != "mode")
+    first = {name: row["default"] for name, row in table.items()}
+    if settings.mode == "auto":
+        first["grid"] = 64
+    changed = sum(value != first[name] for name, value in settings.to_dict().items() if name != "mode")
     assert len(written) == 1 + changed
     assert written["ToDo"] == settings.mode
     assert all(key == "ToDo" or key.startswith("ToDo ") for key in written)
@@ -84,8 +88,26 @@ def test_the_settings_of_a_generation_are_read_back(host, table):
     assert {name: values[name] for name in wanted} == on_page(table, wanted)
 
 
-def test_the_defaults_need_one_key_only(host):
-    assert host.ours("webui.infotext").write(host.ours("settings").Settings()) == {"ToDo": "auto"}
+def test_the_first_defaults_need_one_key_only(host):
+    settings = host.ours("settings").Settings
+    write = host.ours("webui.infotext").write
+    assert write(settings(grid=64)) == {"ToDo": "auto"}
+    assert write(settings()) == {"ToDo": "auto", "ToDo grid": "48"}
+    assert write(settings(mode="manual")) == {"ToDo": "manual"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "grid"),
+    [
+        ({"ToDo": "auto"}, 64),
+        ({"ToDo": "auto", "ToDo max downsample": "1"}, 64),
+        ({"ToDo": "auto", "ToDo grid": "48"}, 48),
+        ({"ToDo": "manual"}, 48),
+    ],
+)
+def test_infotexts_keep_their_meaning(host, parameters, grid):
+    """Images from when 64 was the default have no key for it. In mode manual it does not act."""
+    assert read(host, parameters)["grid"] == grid
 
 
 def test_an_image_without_todo_switches_it_off_and_leaves_the_other_controls(host):

@@ -10,7 +10,7 @@ from tests.standin import models
 from tests.standin.host import CHECKPOINT
 
 SIZE = {"width": 1024, "height": 1024}
-KEPT = ["keys/values {} at {} levels", "×¼", "3"]
+KEPT = ["keys/values {} at {} levels", "×0.14", "3"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_it_names_the_checkpoint_and_repeats_the_id(ask):
     answer = ask()
     assert (answer["id"], answer["checkpoint"]) == (7, CHECKPOINT)
     assert answer["passes"] == [
-        {"size": "1024×1024", "hires": False, "parts": [["about {} less UNet work", "×1.5"], KEPT]}
+        {"size": "1024×1024", "hires": False, "parts": [["about {} less UNet work", "×1.6"], KEPT]}
     ]
 
 
@@ -60,7 +60,7 @@ def test_a_wrong_value_is_told_once_by_its_label(ask):
 
 
 def test_a_measured_figure_takes_the_place_of_the_predicted_one(ask, measured):
-    measured(1.78, grid=64)
+    measured(1.78, grid=48)
     assert ask()["passes"][0]["parts"] == [["measured {} here", "×1.78"], KEPT]
     # Knobs of the other mode do not count.
     assert ask(factor=5)["passes"][0]["parts"][0] == ["measured {} here", "×1.78"]
@@ -72,7 +72,7 @@ def test_steps_outside_the_window_count(ask, measured):
     assert ask(taper=True)["passes"][0]["parts"][0][0] == "about {} less UNet work over all steps"
 
 
-@pytest.mark.parametrize("other", [{"grid": 48}, {"batch": 2}, {"mode": "manual"}, {"method": "area"}], ids=str)
+@pytest.mark.parametrize("other", [{"grid": 64}, {"batch": 2}, {"mode": "manual"}, {"method": "area"}], ids=str)
 def test_it_counts_for_these_settings_only(ask, measured, other):
     measured(1.78)
     assert ask(**other)["passes"][0]["parts"][0][0] == "about {} less UNet work"

@@ -66,7 +66,7 @@ def asked(host, *args):
         ([{"mode": "auto", "factor": 3}], {"factor": 3.0}),
         ([{"taper": "True", "end": "0.5"}], {"taper": True, "end": 0.5}),
         ([True, "manual"], {"mode": "manual"}),
-        ([True, "manual", 64, 3], {"mode": "manual", "factor": 3.0}),
+        ([True, "manual", 64, 3], {"mode": "manual", "grid": 64, "factor": 3.0}),
         ([True, "manual", None, "3"], {"mode": "manual", "factor": 3.0}),
         ([True, None, 32], {"grid": 32}),
         (["true", "auto", "32"], {"grid": 32}),

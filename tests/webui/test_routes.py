@@ -65,7 +65,7 @@ def test_the_example_of_the_live_line(plan):
     assert (
         plan(family="sd1")
         .json()["summary"]
-        .startswith("1024×1024: about ×1.5 less UNet work · keys/values ×¼ at 3 levels")
+        .startswith("1024×1024: about ×1.6 less UNet work · keys/values ×0.14 at 3 levels")
     )
 
 

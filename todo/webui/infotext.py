@@ -1,7 +1,7 @@
 """Settings as generation parameters (infotext), and back.
 
-The key 'ToDo' holds the mode and means that ToDo was on. Every other knob has its own key, which is only written if the
-value differs from the default.
+The key 'ToDo' holds the mode and means that ToDo was on. Every other knob has its own key. It is left out for one
+value: the default, or what was the default when infotexts were first written, so that they keep their meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def write(settings: Settings) -> dict[str, str]:
     return {
         knob.infotext: str(values[knob.name])
         for knob in KNOBS.values()
-        if knob.name == "mode" or values[knob.name] != knob.default
+        if knob.name == "mode" or values[knob.name] != knob.left_out(settings.mode)
     }
 
 
@@ -49,7 +49,8 @@ def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
         if not _read_enabled(parameters):
             return None
         try:
-            return page_value(knob, knob.parse(parameters.get(knob.infotext)))
+            absent = knob.left_out(parameters[KNOBS["mode"].infotext])
+            return page_value(knob, knob.parse(parameters.get(knob.infotext, absent)))
         except SettingsError as error:
             # Neither an exception nor a value of the wrong type: the host would fail on both.
             logger.warning("generation parameters: %s", error)

@@ -1,0 +1,70 @@
+"""How many keys/values per side to keep: errors of the embedded model beside speeds on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks.fidelity import study
+from benchmarks.fidelity.methods import GRIDS, PAPER, named, of_trained
+from benchmarks.fidelity.report import label
+from benchmarks.fidelity.results import Interval, Result
+from benchmarks.output import markdown
+from benchmarks.sampling import PUBLISHED
+from benchmarks.speed.methods import HYPERTILE, per_side
+from benchmarks.speed.report import MODELS
+from benchmarks.speed.results import SizeResult
+from docs.generate.fidelity import studied
+from docs.generate.speed import GPU, published
+from todo import Settings, plan
+
+_AS_FAST = 0.99
+"""A setting is as fast as HyperTile from this ratio of their speed-ups on: the measurement wavers by a percent."""
+
+
+def target_table() -> str:
+    """For each setting, its largest error in the published condition, with LCM and in the others, and where it is as
+    fast as HyperTile."""
+    conditions: dict[str, Callable[[Result], bool]] = {
+        str(PUBLISHED): lambda result: result.sampling == PUBLISHED,
+        "LCM": lambda result: result.sampling.sampler == "lcm",
+        "all others": lambda result: result.sampling != PUBLISHED and result.sampling.sampler != "lcm",
+    }
+    rows = [
+        [f"{grid} per side", *(_largest(grid, chosen) for chosen in conditions.values()), *_slower(grid)]
+        for grid in GRIDS
+    ]
+    head = ["", *(f"{name}: largest error / paper's f=2" for name in conditions)]
+    return markdown([*head, *(f"{MODELS[model]}: slower than HyperTile at" for model in GPU)], rows)
+
+
+def _largest(grid: int, chosen: Callable[[Result], bool]) -> str:
+    """The largest ratio of errors, and in which condition and at which size."""
+    ratios: list[tuple[Interval, str]] = []
+    for result in filter(chosen, study.choices(studied())):
+        where = "" if result.sampling == PUBLISHED else f"{result.sampling}, "
+        ratios += [
+            (result.ratio(of_trained(grid), named(PAPER, 2), size), f"{where}{label(size)}") for size in result.sizes
+        ]
+    ratio, where = max(ratios, key=lambda each: each[0].value)
+    return f"{ratio:.2f}: {where}"
+
+
+def _slower(grid: int) -> Iterator[str]:
+    """By model, the sizes at which a setting is slower than HyperTile, with the ratio of their speed-ups."""
+    for model, name in GPU.items():
+        ratios = {size.label: _over_hypertile(grid, model, size) for size in published(name).sizes}
+        slower = [f"{size} ({ratio:.2f})" for size, ratio in ratios.items() if ratio is not None and ratio < _AS_FAST]
+        yield ", ".join(slower) or "none"
+
+
+def _over_hypertile(grid: int, model: str, size: SizeResult) -> float | None:
+    """A setting's speed-up over HyperTile's; None if it was not measured. Where it leaves an image alone, it is 1."""
+    rows = [size.row(method) for method in (per_side(grid), HYPERTILE)]
+    if plan(size.width, size.height, Settings(grid=grid), model).note:
+        todo = 1.0
+    elif rows[0] and (measured := size.speedup(rows[0])):
+        todo = measured.median
+    else:
+        return None
+    hypertile = size.speedup(rows[1]) if rows[1] else None
+    return todo / hypertile.median if hypertile else None
