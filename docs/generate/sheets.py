@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,7 @@ RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
 def main() -> int:
     """Returns the exit status."""
     model = load()
+    sample(model, replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
     dense, *others = (_column(model, ratio) for ratio in (None, *RATIOS))
     chosen = next(column for column in others if column.chosen)
     pairs = [pair.Pair(*images) for images in zip(dense.images, chosen.images, strict=True)]
