@@ -62,7 +62,7 @@ def test_taper_falls_evenly_to_one(start, end, progress, expected):
 
 
 def test_taper_holds_for_auto_and_deeper_levels():
-    assert factor(Settings(taper=True), 0.5, grid=(192, 128)) == pytest.approx(2)
+    assert factor(Settings(grid=64, taper=True), 0.5, grid=(192, 128)) == pytest.approx(2)
     settings = manual(deep_factor=3, max_downsample=2, taper=True)
     assert factor(settings, 0.5, resolution=2) == pytest.approx(2)
 

@@ -133,7 +133,7 @@ def test_an_axis_switches_todo_on_in_the_mode_of_its_knob(host):
         ("grid", "16", {"ToDo": "auto", "ToDo grid": "16"}),
         ("hires_factor", "2", {"ToDo": "manual", "ToDo hires factor": "2.0"}),
         ("method", "area", {"ToDo": "manual", "ToDo method": "area"}),
-        ("mode", "auto", {"ToDo": "auto"}),
+        ("mode", "auto", {"ToDo": "auto", "ToDo grid": "48"}),
     ],
 )
 def test_other_axes_keep_the_mode_of_the_page(host, name, value, expected):
