@@ -203,7 +203,7 @@ def fill(page: Any, values: dict[str, Any]) -> None:
 def save_defaults(page: Any) -> None:
     """Settings → Defaults → Apply → Reload UI."""
     page.locator("#tabs > .tab-nav button", has_text="Settings").click()
-    page.locator("#settings button", has_text="Defaults").click()
+    page.locator("#settings button", has_text=re.compile(r"^\s*Defaults\s*$")).first.click()
     page.locator("#ui_defaults_apply").click()
     playwright.expect(page.locator("#tab_defaults, #settings_tab_defaults").first).to_contain_text(
         "Wrote", timeout=30_000
