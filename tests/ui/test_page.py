@@ -106,7 +106,7 @@ def test_the_mode_shows_its_own_controls(tab):
 def test_a_generation_receives_the_values_on_the_page(tab):
     tab.open()
     tab.find(f"#{ID('grid')} input[type=range]").press("ArrowLeft")
-    assert tab.until(lambda: tab.asked and tab.asked[-1]["grid"] == 56)
+    assert tab.until(lambda: tab.asked and tab.asked[-1]["grid"] == 40)
     tab.unfold()
     tab.select(ID("mode"), "manual")
     tab.until(lambda: tab.knob("factor").is_visible())
@@ -123,7 +123,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
     assert tab.values() == [
         True,
         "manual",
-        56,
+        40,
         2.5,
         1.75,
         "4",
@@ -204,8 +204,8 @@ def test_an_emptied_box_keeps_its_number(tab):
     tab.settle()
     assert len(tab.asked) == asked
     box.blur()
-    assert tab.values()[2] == 64
-    assert box.input_value() == "64"
+    assert tab.values()[2] == DEFAULTS[2]
+    assert box.input_value() == str(DEFAULTS[2])
 
 
 def test_a_wrong_value_is_told_once_by_its_label(tab):
@@ -322,7 +322,7 @@ def test_infotext_fills_every_control(tab):
     ]
     tab.live_is(lambda text: text == "512×512: no effect in this pass")
     # Infotext with the defaults resets all controls. Infotext without ToDo switches it off.
-    tab.paste("cat\nSteps: 20, Size: 512x512, ToDo: auto")
+    tab.paste(f"cat\nSteps: 20, Size: 512x512, ToDo: auto, ToDo grid: {DEFAULTS[2]}")
     assert tab.until(lambda: tab.knob("grid").is_visible())
     assert tab.values() == [True, *DEFAULTS[1:]]
     tab.paste("cat\nSteps: 20, Seed: 1, Size: 512x512")

@@ -67,8 +67,8 @@ def test_the_seeds_follow_the_images(host):
 
 
 def test_in_mode_auto_the_keys_per_side_vary(host):
-    """At 512×512 a latent has 64×64 positions."""
-    outcome = host.generate({"grid": 32, "compare": "settings"}, width=512, height=512)
+    """At 768×64 a latent has 96×8 positions."""
+    outcome = host.generate({"grid": 32, "compare": "settings"}, width=768, height=64)
     settings = [each["settings"] for each in figures(outcome)]
     assert [each and each["grid"] for each in settings] == [None, 48, 32, 24, 16]
     assert "dense" in outcome.processed.comments
@@ -76,7 +76,7 @@ def test_in_mode_auto_the_keys_per_side_vary(host):
 
 
 def test_settings_that_do_nothing_at_this_size_are_not_tried(host):
-    outcome = host.generate({"grid": 64, "compare": "settings"}, width=512, height=512)
+    outcome = host.generate({"grid": 64, "compare": "settings"}, width=768, height=64)
     settings = [each["settings"] for each in figures(outcome)]
     assert [each and each["grid"] for each in settings] == [None, 64, 48, 32]
 
