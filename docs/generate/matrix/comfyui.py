@@ -54,10 +54,7 @@ COMFYUI = Table(
         Row("HyperTile", "levels that it tiles are left whole, the others downsampled; the log says so",
             _other("what_hypertile")),
         Row("TorchCompileModel, before ToDo and after", "works; compiled anew once when ToDo comes or goes",
-            _other("a_compiled"),
-            cells={"*": code(
-                "tests/unit/test_compile.py::test_a_wrapper_that_is_in_place_only_during_a_call. The test in "
-                "tests/comfyui takes minutes and was not part of the run.")}),
+            _other("a_compiled")),
         Row("a model with other attention, such as Flux", "'no effect on this model', once; the image is the same",
             _other("a_model")),
         Row("IP-Adapter", TOGETHER, cells={"*": source(
