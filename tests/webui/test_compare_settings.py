@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 
 import numpy as np
 import pytest
@@ -233,3 +234,23 @@ def test_a_wrong_value_is_reported(host):
     outcome = host.generate({**FACTOR_2, "compare": "everything"})
     assert len(outcome.processed.images) == 1
     assert "compare: 'everything' is not allowed; it must be false, true or 'settings'" in outcome.processed.comments
+
+
+def test_a_generation_inside_each_run_has_its_settings_and_is_not_compared(host):
+    """As ADetailer does it: with the scripts and arguments of the generation that it is in."""
+    inner, busy = [], []
+
+    def detail(denoiser):
+        if denoiser.step == 2 and not busy:
+            busy.append(1)
+            p = host.p(tab="img2img")
+            p.scripts, p.script_args = copy(denoiser.p.scripts), list(denoiser.p.script_args)
+            inner.append(host.processing.process_images(p))
+            busy.clear()
+
+    at_each_step(host, detail)
+    outcome = host.generate(COMPARE)
+    assert len(shown(outcome)) == 5
+    assert [len(each.images) for each in inner] == [1] * 5
+    assert [each.extra_generation_params.get("ToDo factor") for each in inner] == [None, None, "1.5", "3.0", "4.0"]
+    assert ["ToDo" in each.extra_generation_params for each in inner] == [True, False, True, True, True]
