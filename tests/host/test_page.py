@@ -103,10 +103,10 @@ def test_live_line_follows_the_page(page: Any, dense: list[str]) -> None:
     live_line(page, "512×512: no effect at this size")
     set_number(page, "#txt2img_width", "1024")
     set_number(page, "#txt2img_height", "1024")
-    live_line(page, "1024×1024: about ×1.5 less UNet work · keys/values ×¼ at 3 levels")
+    live_line(page, "1024×1024: about ×1.6 less UNet work · keys/values ×0.14 at 3 levels")
     page.locator("#txt2img_hr > .label-wrap").click()
     set_number(page, "#txt2img_hr_scale", "2")  # ersatzForge's default is 1.25
-    live_line(page, "2048×2048: hires pass: about ×3.4 less UNet work · keys/values ×1/16 at 3 levels")
+    live_line(page, "2048×2048: hires pass: about ×3.6 less UNet work · keys/values ×0.04 at 3 levels")
     set_number(page, f"{TODO}grid", "32")
     live_line(page, "keys/values ×1/64 at 3 levels")
     asked = len(page.plans)
