@@ -22,6 +22,18 @@ def at_each_step(host, watch):
     host.script_callbacks.on_cfg_denoiser(lambda params: watch(params.denoiser))
 
 
+def at_call(host, number, act):
+    """Calls `act` before one of the denoiser calls, counted from 1 over all runs."""
+    calls = []
+
+    def count(_):
+        calls.append(1)
+        if len(calls) == number:
+            act()
+
+    at_each_step(host, count)
+
+
 def crash_at(host, monkeypatch, call):
     """Makes the model fail in one of its calls."""
     calls = []

@@ -13,7 +13,7 @@ import torch
 
 from tests.unit.small_models import hook_counts
 
-from .generations import at_each_step, crash_at
+from .generations import at_call, at_each_step, crash_at
 
 FACTOR_2 = {"factor": 2}
 COMPARE = {**FACTOR_2, "compare": True}
@@ -147,14 +147,7 @@ def test_after_an_interrupted_first_run_there_is_no_dense_run(host):
 
 def test_an_interrupted_dense_run_keeps_the_image(host):
     alone = host.generate(FACTOR_2)
-    calls = []
-
-    def interrupt(denoiser):
-        calls.append(denoiser.step)
-        if len(calls) == STEPS + 2:
-            host.shared.state.interrupt()
-
-    at_each_step(host, interrupt)
+    at_call(host, STEPS + 2, lambda: host.shared.state.interrupt())
     outcome = host.generate(COMPARE)
     assert torch.equal(outcome.latents, alone.latents)
     assert len(outcome.processed.images) == 1
@@ -163,14 +156,7 @@ def test_an_interrupted_dense_run_keeps_the_image(host):
 
 @pytest.mark.parametrize("call", [2, STEPS + 2], ids=["with ToDo", "dense"])
 def test_a_batch_that_was_skipped_is_not_compared(host, call):
-    calls = []
-
-    def skip(_):
-        calls.append(1)
-        if len(calls) == call:
-            host.shared.state.skip()
-
-    at_each_step(host, skip)
+    at_call(host, call, lambda: host.shared.state.skip())
     outcome = host.generate(COMPARE, n_iter=2)
     assert not any(map(is_sheet, outcome.processed.images))
     assert "skipped, so no comparison image was made" in outcome.processed.comments

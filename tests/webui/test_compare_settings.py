@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.standin import models
 
-from .generations import at_each_step, crash_at
+from .generations import at_call, at_each_step, crash_at
 
 STEPS = 4
 RATIOS = [1.5, 2, 3, 4]
@@ -33,17 +33,6 @@ def sheets(outcome):
 def figures(outcome):
     """As they are in the API's answer."""
     return json.loads(json.dumps(outcome.processed.extra_generation_params["ToDo compare"], allow_nan=False))
-
-
-def interrupted_at(host, call):
-    calls = []
-
-    def interrupt(_):
-        calls.append(1)
-        if len(calls) == call:
-            host.shared.state.interrupt()
-
-    at_each_step(host, interrupt)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +134,7 @@ def test_progress_counts_and_names_all_runs(host):
 
 @pytest.mark.parametrize(("run", "images"), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 4)])
 def test_interrupting_leaves_what_is_complete(host, run, images):
-    interrupted_at(host, run * STEPS + 2)
+    at_call(host, run * STEPS + 2, lambda: host.shared.state.interrupt())
     outcome = host.generate(COMPARE)
     assert len(shown(outcome)) == images
     assert len(sheets(outcome)) == (images > 1)
@@ -163,7 +152,7 @@ def test_one_click_on_interrupt_in_a_later_run_ends_it_at_once(host):
 
 def test_complete_batches_of_an_interrupted_run_are_kept(host):
     batches = 2 + 2 + 1  # with the page's settings, dense, and one with a ratio of 1.5
-    interrupted_at(host, batches * STEPS + 2)
+    at_call(host, batches * STEPS + 2, lambda: host.shared.state.interrupt())
     outcome = host.generate(COMPARE, n_iter=2)
     assert len(shown(outcome)) == batches
     assert [len(each["images"]) for each in figures(outcome)] == [2, 1, 2]
@@ -171,14 +160,7 @@ def test_complete_batches_of_an_interrupted_run_are_kept(host):
 
 
 def test_a_skipped_run_is_left_out(host):
-    calls = []
-
-    def skip(_):
-        calls.append(1)
-        if len(calls) == 2 * STEPS + 2:
-            host.shared.state.skip()
-
-    at_each_step(host, skip)
+    at_call(host, 2 * STEPS + 2, lambda: host.shared.state.skip())
     outcome = host.generate(COMPARE)
     assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [None, 2, 3, 4]
     assert "ratio 1.5 was skipped" in outcome.processed.comments
