@@ -21,7 +21,7 @@ from benchmarks.tiny.sampler import decode, sample
 from docs.generate import ROOT
 from todo import Settings, patched
 from todo.webui.sheets import choice, pair
-from todo.webui.sheets.column import Column, line
+from todo.webui.sheets.column import Column, closeness, line
 
 REQUEST = Request("a cup of coffee", (4,), (256, 256), Sampling(25, "dpm++ 2m", guidance=5.0))
 RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
@@ -33,9 +33,11 @@ def main() -> int:
     sample(model, replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
     dense, *others = (_column(model, ratio) for ratio in (None, *RATIOS))
     chosen = next(column for column in others if column.chosen)
-    pairs = [pair.Pair(*images) for images in zip(dense.images, chosen.images, strict=True)]
+    (close,) = closeness([dense, chosen])[1:]
+    pairs = [pair.Pair(*each) for each in zip(dense.images, chosen.images, close, strict=True)]
     _save(pair.draw(pairs, line([dense, chosen]), _font), "compare.jpg")
-    _save(choice.draw([dense, *others], _font), "choose.jpg")
+    columns = [dense, *others]
+    _save(choice.draw(columns, closeness(columns), _font), "choose.jpg")
     return 0
 
 

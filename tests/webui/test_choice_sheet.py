@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
@@ -38,7 +40,7 @@ def with_a_spot(image, left, upper, side=32):
 
 
 def draw(choice, columns):
-    return choice.draw(columns, ImageFont.load_default)
+    return choice.draw(columns, sys.modules["todo.webui.sheets.column"].closeness(columns), ImageFont.load_default)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (1536, 640), (640, 1536), (521, 777)], ids=str)

@@ -14,13 +14,18 @@ def sheet(host):
     return host.ours("webui.sheets.pair")
 
 
+@pytest.fixture
+def closeness(host):
+    return host.ours("webui.sheets.fidelity")
+
+
 def noise(width, height, seed=0, mode="RGB"):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
     return Image.fromarray(pixels, mode)
 
 
 def draw(sheet, *pairs):
-    return sheet.draw([sheet.Pair(*pair) for pair in pairs], "a title", ImageFont.load_default)
+    return sheet.draw([sheet.Pair(*pair, close=None) for pair in pairs], "a title", ImageFont.load_default)
 
 
 def holds(image, part):
@@ -93,17 +98,17 @@ def test_the_heat_map_is_black_where_nothing_differs(sheet):
     assert np.asarray(left).mean() > 50
 
 
-def test_fidelity(sheet):
+def test_fidelity(closeness):
     image = noise(64, 64)
-    assert str(sheet.fidelity(image, image)) == "identical"
+    assert str(closeness.fidelity(image, image)) == "identical"
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 16, 0, 255).astype(np.uint8))
-    near, far = (sheet.fidelity(image, other) for other in (brighter, noise(64, 64, 9)))
+    near, far = (closeness.fidelity(image, other) for other in (brighter, noise(64, 64, 9)))
     assert near.psnr == pytest.approx(20 * np.log10(255 / 16), abs=0.5)
     assert near.ssim > 0.9 > 0.1 > far.ssim
-    assert sheet.fidelity(noise(8, 4), noise(8, 4, 2)).ssim < 1
+    assert closeness.fidelity(noise(8, 4), noise(8, 4, 2)).ssim < 1
 
 
-def test_without_scikit_image_the_sheet_says_so(sheet, monkeypatch):
+def test_without_scikit_image_the_sheet_says_so(sheet, closeness, monkeypatch):
     find = builtins.__import__
 
     def without(name, *rest):
@@ -112,7 +117,7 @@ def test_without_scikit_image_the_sheet_says_so(sheet, monkeypatch):
         return find(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    pair = sheet.Pair(noise(256, 256), noise(256, 256, 1))
-    assert sheet.fidelity(pair.dense, pair.todo) is None
-    assert "scikit-image" in sheet._caption(pair)
-    assert draw(sheet, (pair.dense, pair.todo)).height > 256
+    pair = noise(256, 256), noise(256, 256, 1)
+    assert closeness.fidelity(*pair) is None
+    assert "scikit-image" in closeness.as_caption(closeness.fidelity(*pair))
+    assert draw(sheet, pair).height > 256

@@ -19,15 +19,14 @@ def candidates(settings: Settings, hires: bool) -> list[Settings]:
 
     They differ in one knob only. All are on in every step at their full ratio.
     """
-    return _around(replace(settings, start=0.0, end=1.0, taper=False), hires)
+    return _around(replace(settings, start=0.0, end=1.0, taper=False), strength_knob(settings, hires))
 
 
-def comparable(settings: Settings, passes: Sequence[Pass]) -> list[Settings]:
+def comparable(settings: Settings, passes: Sequence[Pass], name: str) -> list[Settings]:
     """The settings to compare: those given, and those of the weaker and stronger ones that act in one of the passes of
-    the generation, from the weakest to the strongest. They differ in one knob only."""
+    the generation, from the weakest to the strongest. They differ in the knob `name` only."""
     family = host.family(host.loaded_model())
-    hires = len(passes) > 1 and settings.passes != "first"
-    return [each for each in _around(settings, hires) if each == settings or _acts(each, passes, family)]
+    return [each for each in _around(settings, name) if each == settings or _acts(each, passes, family)]
 
 
 def strength_knob(settings: Settings, hires: bool) -> str:
@@ -56,8 +55,7 @@ def no_effect(current: Pass, settings: Settings) -> str:
     return predicted[0].note if all(each.note for each in predicted) else ""
 
 
-def _around(settings: Settings, hires: bool) -> list[Settings]:
-    name = strength_knob(settings, hires)
+def _around(settings: Settings, name: str) -> list[Settings]:
     value, knob = getattr(settings, name), KNOBS[name]
     wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
     within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}

@@ -15,7 +15,8 @@ from ..generation import OVERRIDES
 from ..log import logger
 from ..request import Compare, Wanted
 from ..sheets import choice, pair
-from ..sheets.column import Column, data, line
+from ..sheets.column import Column, closeness, data, line
+from ..sheets.fidelity import Fidelity
 from .timing import TIMING, Timing
 
 FIGURES = "ToDo compare"
@@ -47,8 +48,8 @@ class Comparison:
     def begin(self, p: Any) -> None:
         """At the first batch, when the sizes are known: plans the runs and adds their jobs to the progress bar."""
         passes = runs.passes(p)
-        self._tried = [self._chosen] if self._pair else comparable(self._chosen, passes)
         self._knob = strength_knob(self._chosen, len(passes) > 1 and self._chosen.passes != "first")
+        self._tried = [self._chosen] if self._pair else comparable(self._chosen, passes, self._knob)
         runs.add_jobs(p, len(self._tried))
         self._announce(self._chosen, 1)
 
@@ -77,9 +78,10 @@ class Comparison:
             columns = [column if column.chosen else _shown(column, processed) for column in columns]
         if columns[0].settings or len(columns) == 1:
             return "; ".join(problems) + ", so no comparison image was made"
+        close = closeness(columns)
         # A new dict: all images of an X/Y/Z plot share that of `p`.
-        processed.extra_generation_params = {**processed.extra_generation_params, FIGURES: data(columns)}
-        runs.add_image(p, processed, self._draw(columns), "todo-compare")
+        processed.extra_generation_params = {**processed.extra_generation_params, FIGURES: data(columns, close)}
+        runs.add_image(p, processed, self._draw(columns, close), "todo-compare")
         return "; ".join([line(columns), *problems])
 
     def _make_others(self, p: Any) -> tuple[dict[Settings | None, Column], list[str]]:
@@ -143,12 +145,12 @@ class Comparison:
             seconds=None if timing.ended else timing.seconds,
         )
 
-    def _draw(self, columns: Sequence[Column]) -> Any:
+    def _draw(self, columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]]) -> Any:
         if self._pair:
             dense, todo = columns
-            pairs = [pair.Pair(*images) for images in zip(dense.images, todo.images, strict=False)]
+            pairs = [pair.Pair(*each) for each in zip(dense.images, todo.images, close[1], strict=False)]
             return pair.draw(pairs, line(columns), runs.font)
-        return choice.draw(columns, runs.font)
+        return choice.draw(columns, close, runs.font)
 
     def _label(self, settings: Settings | None) -> str:
         return "ToDo" if self._pair and settings else label(self._knob, settings)

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from .column import Column
-from .fidelity import NO_SCIKIT, Fidelity, difference
-from .lettering import ACCENT, INK, PAPER, SMALLEST, Font, within_limits, write
+from .fidelity import Fidelity, as_caption, difference
+from .lettering import ACCENT, INK, PAPER, SMALLEST, Font, enlarged, within_limits, write
 
 TITLE = "PSNR and SSIM: how close an image is to the dense one. Seconds: sampling of all images."
 _WIDEST = 512
@@ -38,11 +38,12 @@ class _Row:
     where: str
 
 
-def draw(columns: Sequence[Column], font: Font) -> Image.Image:
+def draw(columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]], font: Font) -> Image.Image:
     """Draws the sheet.
 
     Args:
         columns: dense first.
+        close: the fidelity of their images, as `column.closeness` gives it.
         font: returns the font for all texts.
 
     Raises:
@@ -50,7 +51,6 @@ def draw(columns: Sequence[Column], font: Font) -> Image.Image:
     """
     dense = columns[0]
     panel = max(SMALLEST, min(_WIDEST, max(image.width for image in dense.images)))
-    close = [column.fidelity(dense) for column in columns]
     rows = [_row(columns, close, number, panel) for number in range(len(dense.images))]
     return within_limits(_laid_out([_heading(column, dense) for column in columns], rows, panel, font))
 
@@ -66,18 +66,14 @@ def _heading(column: Column, dense: Column) -> tuple[str, str, Any]:
 
 def _row(columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]], number: int, panel: int) -> _Row:
     images = [column.images[number].convert("RGB") if number < len(column.images) else None for column in columns]
-    captions = [_caption(each[number]) if number < len(each) else "" for each in close]
+    captions = [as_caption(each[number]) if number < len(each) else "" for each in close]
     made = [image for image in images if image is not None]
     box, times = _most_different(made, panel)
     size = "full resolution" if times == 1 else f"enlarged {times} times"
     where = f"where they differ most, {size}, {box[0]} from the left and {box[1]} from the top"
-    details = [image and _enlarged(image.crop(box), times) for image in images]
+    details = [image and enlarged(image.crop(box), times) for image in images]
     shown = [image and _fitted(image, panel) for image in images]
     return _Row(columns[0].seeds[number], shown, ["", *captions[1:]], details, where)
-
-
-def _caption(close: Fidelity | None) -> str:
-    return str(close) if close else NO_SCIKIT
 
 
 def _most_different(images: Sequence[Image.Image], panel: int) -> tuple[tuple[int, int, int, int], int]:
@@ -100,11 +96,7 @@ def _fitted(image: Image.Image, panel: int) -> Image.Image:
     """The image as wide as a panel, or as near as a whole factor comes for a smaller one."""
     if image.width > panel:
         return image.resize((panel, round(image.height * panel / image.width)), Image.Resampling.LANCZOS)
-    return _enlarged(image, panel // image.width)
-
-
-def _enlarged(image: Image.Image, times: int) -> Image.Image:
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    return enlarged(image, panel // image.width)
 
 
 def _laid_out(headings: list[tuple[str, str, Any]], rows: list[_Row], panel: int, font: Font) -> Image.Image:

@@ -41,9 +41,11 @@ class Column:
         """How many times faster than dense; None if either run did not make all images."""
         return dense.seconds / self.seconds if dense.seconds and self.seconds else None
 
-    def fidelity(self, dense: Column) -> list[Fidelity | None]:
-        """The fidelity of each image that was made dense, too; None without scikit-image."""
-        return [fidelity(*pair) for pair in zip(dense.images, self.images, strict=False)]
+
+def closeness(columns: Sequence[Column]) -> list[list[Fidelity | None]]:
+    """By column, dense first: the fidelity of each image that was made dense, too; None without scikit-image."""
+    dense = columns[0].images
+    return [[fidelity(*pair) for pair in zip(dense, column.images, strict=False)] for column in columns]
 
 
 def line(columns: Sequence[Column]) -> str:
@@ -58,12 +60,16 @@ def _text(column: Column, dense: Column) -> str:
     return f"{column.label}{seconds}" + (f" (×{speed_up:.2f})" if speed_up else "")
 
 
-def data(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """The figures as JSON. The fidelity of identical images has no PSNR."""
-    return [_data(column, columns[0]) for column in columns]
+def data(columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]]) -> list[dict[str, Any]]:
+    """The figures as JSON, dense first. The fidelity of identical images has no PSNR.
+
+    Args:
+        close: of the columns, as `closeness` gives it.
+    """
+    return [_data(column, columns[0], of_images) for column, of_images in zip(columns, close, strict=True)]
 
 
-def _data(column: Column, dense: Column) -> dict[str, Any]:
+def _data(column: Column, dense: Column, close: Sequence[Fidelity | None]) -> dict[str, Any]:
     speed_up = column.speed_up(dense)
     return {
         "settings": column.settings and column.settings.to_dict(),
@@ -73,9 +79,9 @@ def _data(column: Column, dense: Column) -> dict[str, Any]:
             {
                 "index": None if column.shown is None else column.shown + number,
                 "seed": column.seeds[number],
-                "psnr": round(close.psnr, 3) if close and math.isfinite(close.psnr) else None,
-                "ssim": round(close.ssim, 5) if close else None,
+                "psnr": round(each.psnr, 3) if each and math.isfinite(each.psnr) else None,
+                "ssim": round(each.ssim, 5) if each else None,
             }
-            for number, close in enumerate(column.fidelity(dense))
+            for number, each in enumerate(close)
         ],
     }

@@ -30,13 +30,18 @@ class Fidelity:
         return f"PSNR {self.psnr:.2f} dB · SSIM {self.ssim:.3f}"
 
 
+def as_caption(measured: Fidelity | None) -> str:
+    """The fidelity as text, or why there is none."""
+    return str(measured) if measured else NO_SCIKIT
+
+
 def fidelity(dense: Image.Image, todo: Image.Image) -> Fidelity | None:
     """The fidelity of an image; None if scikit-image is not installed.
 
     Raises:
         ValueError: the images differ in size.
     """
-    difference(dense, todo)  # checks the sizes
+    _check_sizes(dense, todo)
     try:
         from skimage.metrics import peak_signal_noise_ratio, structural_similarity
     except ImportError:
@@ -55,11 +60,15 @@ def difference(dense: Image.Image, todo: Image.Image) -> np.ndarray[Any, Any]:
     Raises:
         ValueError: the images differ in size.
     """
-    if dense.size != todo.size:
-        raise ValueError(f"the dense image has {_size(dense)} pixels, the one with ToDo {_size(todo)}")
+    _check_sizes(dense, todo)
     expected, made = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (dense, todo))
     largest: np.ndarray[Any, Any] = np.abs(expected - made).max(axis=2)
     return largest
+
+
+def _check_sizes(dense: Image.Image, todo: Image.Image) -> None:
+    if dense.size != todo.size:
+        raise ValueError(f"the dense image has {_size(dense)} pixels, the one with ToDo {_size(todo)}")
 
 
 def _size(image: Image.Image) -> str:

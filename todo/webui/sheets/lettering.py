@@ -1,4 +1,4 @@
-"""What the sheets are drawn with: colours, text, limits. Independent of the host."""
+"""What the sheets are drawn with: colours, text, enlarged images, limits. Independent of the host."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def write(
     ImageDraw.Draw(letters).text((0, 0), text, 255, font(size * _FINER))
     mask = letters.resize((letters.width // _FINER, letters.height // _FINER), Image.Resampling.BOX)
     sheet.paste(colour, (*at, at[0] + mask.width, at[1] + mask.height), mask)
+
+
+def enlarged(image: Image.Image, times: int) -> Image.Image:
+    """The image with each pixel as a square of `times` pixels per side."""
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def within_limits(sheet: Image.Image) -> Image.Image:

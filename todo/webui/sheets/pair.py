@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .fidelity import NO_SCIKIT, difference, fidelity
-from .lettering import PAPER, SMALLEST, Font, within_limits, write
+from .fidelity import Fidelity, as_caption, difference
+from .lettering import PAPER, SMALLEST, Font, enlarged, within_limits, write
 
 _HEAT = ((0, 0, 0), (87, 15, 109), (187, 55, 84), (249, 142, 8), (252, 255, 164))
 """Colours from no difference to the largest. They also differ in brightness, for readers who cannot see the hues."""
@@ -20,10 +20,11 @@ _HEAT = ((0, 0, 0), (87, 15, 109), (187, 55, 84), (249, 142, 8), (252, 255, 164)
 
 @dataclass(frozen=True)
 class Pair:
-    """The same image, generated without and with ToDo."""
+    """The same image, generated without and with ToDo, and how close they are; None without scikit-image."""
 
     dense: Image.Image
     todo: Image.Image
+    close: Fidelity | None
 
 
 def draw(pairs: Sequence[Pair], title: str, font: Font) -> Image.Image:
@@ -43,13 +44,8 @@ def draw(pairs: Sequence[Pair], title: str, font: Font) -> Image.Image:
         [_shown(pair.dense.convert("RGB")), _shown(pair.todo.convert("RGB")), _shown(_heat_map(each, top))]
         for pair, each in zip(pairs, differences, strict=True)
     ]
-    captions = [_caption(pair) for pair in pairs]
+    captions = [as_caption(pair.close) for pair in pairs]
     return within_limits(_laid_out(rows, captions, title, top, font))
-
-
-def _caption(pair: Pair) -> str:
-    measured = fidelity(pair.dense, pair.todo)
-    return str(measured) if measured else NO_SCIKIT
 
 
 def _heat_map(values: np.ndarray[Any, Any], top: float) -> Image.Image:
@@ -61,8 +57,7 @@ def _heat_map(values: np.ndarray[Any, Any], top: float) -> Image.Image:
 
 def _shown(image: Image.Image) -> Image.Image:
     """The image at its own size; a small one enlarged by a whole factor."""
-    times = math.ceil(SMALLEST / image.width)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    return enlarged(image, math.ceil(SMALLEST / image.width))
 
 
 def _laid_out(rows: list[list[Image.Image]], captions: list[str], title: str, top: int, font: Font) -> Image.Image:
