@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.comfyui.client import ComfyUI
-from tests.host.recording import Recorder, only_one
+from tests.recording import Recorder, only_one
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "python": system["python_version"].split()[0],
             "torch": system["pytorch_version"],
         }
-        config.pluginmanager.register(Recorder(Path(record), about, here))
+        config.pluginmanager.register(Recorder(Path(record), about, here.name))
 
 
 @pytest.fixture(scope="session")

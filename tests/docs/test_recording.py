@@ -1,24 +1,26 @@
-"""The record of tests in a running host: it holds the last outcome of every test, and only of runs like its own."""
+"""The record of tests in a running host holds the last outcome of every test, and only of runs like its own. That of
+the method's tests holds their number."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
-from tests.host.recording import Recorder
-
-HERE = Path(__file__).parents[1] / "host"
+from tests.recording import Count, Recorder
 
 
 def record(path, torch="2.1", **outcomes):
-    recorder = Recorder(path, {"torch": torch}, HERE)
+    return written(Recorder(path, {"torch": torch}, "host"), outcomes)
+
+
+def written(recorder, outcomes):
+    """What a recorder writes after tests with these outcomes."""
     for name, outcome in outcomes.items():
         failed, skipped = outcome == "failed", outcome.startswith("skipped")
         reason = ("test.py", 1, outcome.replace("skipped", "Skipped"))
         recorder.pytest_runtest_logreport(
             SimpleNamespace(
-                nodeid=f"tests/host/{name}",
+                nodeid=f"{recorder.prefix}{name}",
                 outcome=outcome,
                 failed=failed,
                 skipped=skipped,
@@ -27,7 +29,7 @@ def record(path, torch="2.1", **outcomes):
             )
         )
     recorder.pytest_sessionfinish()
-    return json.loads(path.read_text(encoding="utf8"))
+    return json.loads(recorder.path.read_text(encoding="utf8"))
 
 
 def test_a_record_is_continued(tmp_path):
@@ -46,3 +48,12 @@ def test_a_record_of_other_versions_is_not_continued(tmp_path):
         "torch": "2.2",
         "tests": {"two": "passed"},
     }
+
+
+def test_outcomes_are_counted(tmp_path):
+    path = tmp_path / "3.12-newest.json"
+    for _ in range(2):
+        outcomes = {"one": "passed", "two": "passed", "three": "skipped: nothing there", "four": "failed"}
+        counted = written(Count(path), outcomes)
+        assert [counted[kind] for kind in ("passed", "skipped", "failed")] == [2, 1, 1], "an earlier run is not added"
+        assert {"date", "python", "torch", "diffusers", "transformers"} < set(counted)

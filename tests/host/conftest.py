@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.checkpoints import kind_of
-from tests.host.recording import Recorder, only_one
 from tests.host.webui import WebUI
+from tests.recording import Recorder, only_one
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         only_one(config, items, own, "SD_WEBUI_URL", "WebUI")
     elif own and (record := os.environ.get("SD_WEBUI_RECORD")):
         about = WebUI(os.environ["SD_WEBUI_URL"]).get("/todo-probe/about").json()
-        config.pluginmanager.register(Recorder(Path(record), about, here))
+        config.pluginmanager.register(Recorder(Path(record), about, here.name))
 
 
 @pytest.fixture(scope="session")

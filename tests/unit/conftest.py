@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.recording import Count
 from tests.unit import small_models
-from tests.unit.versions import Count
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,13 +1,17 @@
-"""Records the outcome of the tests in a running host, for docs/compatibility.md."""
+"""Records the outcome of test runs, for docs/compatibility.md."""
 
 from __future__ import annotations
 
 import json
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+PACKAGES = ("torch", "diffusers", "transformers")
 
 
 def only_one(config: pytest.Config, items: list[pytest.Item], own: list[pytest.Item], variable: str, host: str) -> None:
@@ -18,16 +22,21 @@ def only_one(config: pytest.Config, items: list[pytest.Item], own: list[pytest.I
 
 
 class Recorder:
-    """A pytest plugin that writes the outcome of each test of the folder `of` to `path`.
+    """A pytest plugin that writes to a JSON file what ran and how each test of a folder ended.
 
     A record of the same day and of the same versions is continued, so that a long run can be made in parts. A test that
     was run again has its last outcome.
+
+    Args:
+        path: the file.
+        about: what the tests ran with.
+        folder: the name of the folder within `tests`.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], of: Path):
-        self.prefix = f"tests/{of.name}/"
+    def __init__(self, path: Path, about: dict[str, Any], folder: str):
         self.path = path
         self.about = {"date": time.strftime("%Y-%m-%d"), **about}
+        self.prefix = f"tests/{folder}/"
         self.outcomes = self._earlier()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -39,12 +48,29 @@ class Recorder:
             self.outcomes[name] = report.outcome
 
     def pytest_sessionfinish(self) -> None:
-        record = {**self.about, "tests": dict(sorted(self.outcomes.items()))}
+        record = {**self.about, **self.results()}
         self.path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+
+    def results(self) -> dict[str, Any]:
+        return {"tests": dict(sorted(self.outcomes.items()))}
 
     def _earlier(self) -> dict[str, str]:
         if not self.path.exists():
             return {}
         record = json.loads(self.path.read_text(encoding="utf8"))
-        outcomes = record.pop("tests")
+        outcomes = record.pop("tests", {})
         return outcomes if record == self.about else {}
+
+
+class Count(Recorder):
+    """The same for the tests of the method, of which only the versions and the number of outcomes are written."""
+
+    def __init__(self, path: Path):
+        super().__init__(
+            path, {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}, "unit"
+        )
+
+    def results(self) -> dict[str, Any]:
+        # A skipped test has its reason beside it.
+        kinds = [outcome.split(":")[0] for outcome in self.outcomes.values()]
+        return {kind: kinds.count(kind) for kind in ("passed", "skipped", "failed")}
