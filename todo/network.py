@@ -41,7 +41,8 @@ class Network(Hook):
         self._handle = module.register_forward_pre_hook(self, with_kwargs=True)
         self._armed: set[int] = set()
         self._arm(set(self._levels))
-        if is_compiled(module):
+        # What was compiled may be of this network, even if nothing on it shows that.
+        if has_compiled() or is_compiled(module):
             self._keep_hooks()
 
     def remove(self) -> None:

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from diffusers import Transformer2DModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
 from tests.unit.plain_attention import FINER_OFFSETS, replace_attention
@@ -29,7 +30,9 @@ class OneLevel(nn.Module):
         self.down_blocks = nn.ModuleList([nn.Sequential(transformer)])
 
     def forward(self, x, timesteps=None, context=None):
-        return self.down_blocks[0][0](x, context, return_dict=False)[0]
+        for stage in self.down_blocks:
+            x = stage[0](x, context, return_dict=False)[0]
+        return x
 
 
 @pytest.fixture
@@ -61,6 +64,18 @@ def its_blocks(model):
     for block in model.down_blocks[0][0].transformer_blocks:
         block.compile(backend="eager")
     return model
+
+
+def break_graph(model):
+    """Attention breaks the graph, as ComfyUI's does where it asks for the free memory. The network's own forward then
+    stays uncompiled, because the break lies in a loop."""
+
+    def attend(attention, *args, **kwargs):
+        torch._dynamo.graph_break()
+        return AttnProcessor2_0()(attention, *args, **kwargs)
+
+    for block in model.down_blocks[0][0].transformer_blocks:
+        block.attn1.set_processor(attend)
 
 
 def at_each_step(model, given):
@@ -123,8 +138,12 @@ def test_patching_again_after_compiling_both_with_and_without_the_patch(model):
     assert torch.equal(run(model, given), dense)
 
 
-def test_a_wrapper_that_is_in_place_only_during_a_call(model):
-    """As in Forge Neo: nothing on the model says that it is compiled. Dense first, then patched, dense, patched."""
+@pytest.mark.parametrize("is_broken", [False, True], ids=["one graph", "pieces"])
+def test_a_wrapper_that_is_in_place_only_during_a_call(model, is_broken):
+    """As in Forge Neo and ComfyUI: nothing on the model says that it is compiled. Dense first, then patched, dense,
+    patched."""
+    if is_broken:
+        break_graph(model)
     given = level_inputs(*GRID)
     dense, expected = run(model, given), at_each_step(model, given)
     compiled = torch.compile(model, backend="eager")
