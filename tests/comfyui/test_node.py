@@ -80,6 +80,23 @@ def test_it_says_why_it_did_nothing(comfyui, sd1):
     assert comfyui.ask("/todo-probe/log") == ["ToDo: no effect at this size"]
 
 
+def test_it_never_waits_for_the_gpu(comfyui, sd1):
+    """It reads no value of a tensor that a run without it does not read, such as a step's sigma."""
+    counted = node("ToDoProbeReads")
+
+    def reads(*patches):
+        graph = workflow(*patches, checkpoint=sd1, sampler_name="dpmpp_2m")  # which itself reads sigmas
+        comfyui.run(graph)  # the first run may prepare something
+        comfyui.ask("/todo-probe/read")
+        assert comfyui.run(graph).status == "success"
+        return comfyui.ask("/todo-probe/read")
+
+    dense = reads(counted)
+    assert dense
+    for patch in (todo(mode="manual"), todo(mode="manual", start=0.3, taper=True), todo(grid=16)):
+        assert reads(patch, counted) == reads(counted, patch) == dense
+
+
 def test_the_phase_moves_from_step_to_step(comfyui, sd1):
     moving = comfyui.run(workflow(todo(mode="manual"), checkpoint=sd1))
     assert moving.sha != comfyui.run(workflow(HALF, checkpoint=sd1)).sha

@@ -31,6 +31,8 @@ COMFYUI = Table(
         ),
         Row("its inputs", "the knobs with their labels, bounds and help", _node("the_node_has", "its_defaults")),
         Row("a run", "one line in the log says what was downsampled, or why nothing was", _node("it_says")),
+        Row("work that the GPU still has to do", "not waited for: ToDo reads no value of a tensor",
+            _node("it_never_waits")),
         Row(
             "a sampler that begins or ends in mid-schedule, image to image",
             "the step window is of the sampler's own run",

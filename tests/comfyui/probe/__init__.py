@@ -4,6 +4,8 @@ ToDo. Some of its routes change the next image, so do not install it in a ComfyU
     GET  /todo-probe/calls       the UNet calls since the last request, as in a WebUI's probe
     GET  /todo-probe/left        modules of any UNet or ControlNet in memory that have a hook or the patch of ToDo
     GET  /todo-probe/log         ToDo's log lines since the last request
+    GET  /todo-probe/read        how often a tensor's value was read, by operation, in runs of a model with the node
+                                 ToDoProbeReads, since the last request: on a GPU, each one waits for it
     POST /todo-probe/fail        makes the UNet call ?at=N fail
     POST /todo-probe/reference   with ?factor=2, the finest self-attention of all UNets and ControlNets in memory
                                  computes keys and values from every second row and column; with deep, so do all other
@@ -13,11 +15,14 @@ ToDo. Some of its routes change the next image, so do not install it in a ComfyU
 import gc
 import importlib.util
 import logging
+from collections import Counter
 from pathlib import Path
 
 import torch
 from aiohttp import web
+from comfy.patcher_extension import WrappersMP
 from server import PromptServer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _SHARED = Path(__file__).resolve().parents[2] / "host" / "probe" / "todo_probing.py"
 _spec = importlib.util.spec_from_file_location("todo_probing", _SHARED)
@@ -28,6 +33,7 @@ watch = probing.Watch()
 lines = probing.Lines()
 logging.getLogger("todo").addHandler(lines)
 slicers = []
+reads = Counter()
 routes = PromptServer.instance.routes
 
 
@@ -59,6 +65,13 @@ async def left(request):
 async def log(request):
     logged, lines.lines = lines.lines, []
     return web.json_response(logged)
+
+
+@routes.get("/todo-probe/read")
+async def read(request):
+    counted = dict(reads)
+    reads.clear()
+    return web.json_response(counted)
 
 
 @routes.post("/todo-probe/fail")
@@ -104,4 +117,36 @@ class Shell(torch.nn.Module):
         return self.unet[0](*args, **kwargs)
 
 
-NODE_CLASS_MAPPINGS = {"ToDoProbeHidden": Hidden}
+class Reads:
+    """A node: counts the operations that read a tensor's value while the model samples."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "count"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802, ComfyUI's name
+        return {"required": {"model": ("MODEL",)}}
+
+    def count(self, model):
+        def sampled(executor, *args, **kwargs):
+            with Counting():
+                return executor(*args, **kwargs)
+
+        clone = model.clone()
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "todo-probe", sampled)
+        return (clone,)
+
+
+class Counting(TorchDispatchMode):
+    READING = ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "equal")
+    """What PyTorch calls depends on whether it is in inference mode."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name in self.READING:
+            reads[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+NODE_CLASS_MAPPINGS = {"ToDoProbeHidden": Hidden, "ToDoProbeReads": Reads}
