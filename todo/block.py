@@ -95,23 +95,21 @@ class Block:
         self._handles: list[RemovableHandle] = []
         self._hooks = (_OnQuery(self), _OnKey(self), _OnValue(self))
 
-    def attach(self) -> bool:
-        """Puts hooks on the present projections, so that one that was wrapped or replaced is found again. Returns
-        whether they were missing."""
+    def attach(self) -> None:
+        """Puts hooks on the present projections, so that one that was wrapped or replaced is found again."""
         modules = self._modules
         query, key, value = self.hooked
         if modules["to_k"] is key and modules["to_v"] is value and modules["to_q"] is query:
-            return False
+            return
         present = (modules["to_q"], modules["to_k"], modules["to_v"])
         with _ATTACHING:
             if present == self.hooked:
-                return False
+                return
             self.detach()
             for projection, hook in zip(present, self._hooks, strict=True):
                 if projection is not None:
                     self._handles.append(projection.register_forward_pre_hook(hook))
             self.hooked = present
-        return True
 
     def detach(self) -> None:
         """Takes the hooks off."""

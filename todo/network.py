@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import nn
 
+from .compiled import has_compiled, heed_hooks, is_compiled
 from .hook import Gradients, Hook, feature_grid, is_in_backward
 from .level import Level
 from .progress import Progress
 from .report import Event
 from .settings import Settings
 from .transformer import Transformer
-from .unet import SelfAttention, has_compiled, is_compiled
+from .unet import SelfAttention
 
 
 class Network(Hook):
@@ -103,11 +103,12 @@ class Network(Hook):
         return self._keeps_hooks
 
     def _keep_hooks(self) -> None:
-        """Puts all hooks on for good. Code that was compiled without them has to be compiled again."""
+        """Puts all hooks on for good, so that compiled code need not change with the point of sampling."""
         self._keeps_hooks = True
-        missing = [transformer.arm_blocks() for transformer in self.transformers]
-        if any(missing) and not self._is_traced:
-            torch._dynamo.reset()
+        for transformer in self.transformers:
+            transformer.arm_blocks()
+        if not self._is_traced:  # while it compiles, torch.compile cannot be reset
+            heed_hooks()
 
 
 def _by_transformer(attentions: Sequence[SelfAttention]) -> Iterator[list[SelfAttention]]:

@@ -154,8 +154,9 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
           does not fit is left whole and counted in the report with its reason.
         - Gradient checkpointing computes each call again as it was, for up to 256 forward calls before a backward pass.
         - While a level has nothing to do, its modules carry no hook. `remove_patch` leaves none.
-        - torch.compile in any order recompiles the model at its next call; under `fullgraph=True` the model raises an
-          error then, because hooks cannot be part of a graph. What torch 2.0 compiled runs no hooks and stays dense.
+        - torch.compile in any order recompiles the model at its next call, once: from then on compiled code in this
+          process depends on hooks. Under `fullgraph=True` the model raises an error then, because hooks cannot be part
+          of a graph. What torch 2.0 compiled runs no hooks and stays dense.
 
     Raises:
         UnsupportedModelError: the model has no self-attention that ToDo can patch.

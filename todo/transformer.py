@@ -37,11 +37,11 @@ class Transformer(Hook):
         if self._handle is None:
             self._handle = self.module.register_forward_pre_hook(self, with_kwargs=True)
 
-    def arm_blocks(self) -> bool:
-        """Puts all hooks on; returns whether one was missing."""
+    def arm_blocks(self) -> None:
+        """Puts all hooks on."""
         self.arm()
-        missing = [block.attach() for block in self._blocks]
-        return any(missing)
+        for block in self._blocks:
+            block.attach()
 
     def disarm(self) -> None:
         """Takes all hooks off."""

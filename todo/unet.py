@@ -7,7 +7,6 @@ every UNet of the ldm, sgm, Forge and diffusers families.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -98,32 +97,6 @@ def find_self_attention(unet: nn.Module) -> list[SelfAttention]:
     return [
         SelfAttention(name, outer, attention, 2 ** (depth - finest), depth) for name, outer, attention, depth in blocks
     ]
-
-
-def is_compiled(network: nn.Module) -> bool:
-    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, by a compiled forward, or by
-    a wrapper that is in place only during the call, as in Forge Neo, and has compiled the network's forward before."""
-    if "torch._dynamo" not in sys.modules:
-        return False  # importing the compiler takes a second
-    return _has_compiled_code(network) or any(
-        getattr(module, "_orig_mod", None) is not None
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or hasattr(module.forward, "_torchdynamo_orig_callable")
-        for module in network.modules()
-    )
-
-
-def has_compiled() -> bool:
-    """Whether torch.compile has compiled anything in this process."""
-    dynamo: Any = sys.modules.get("torch._dynamo")
-    return dynamo is not None and bool(dynamo.utils.counters["frames"])
-
-
-def _has_compiled_code(network: nn.Module) -> bool:
-    dynamo: Any = sys.modules["torch._dynamo"]
-    entries = getattr(dynamo.eval_frame, "_debug_get_cache_entry_list", None)
-    code = getattr(type(network).forward, "__code__", None)
-    return bool(entries and code and entries(code))
 
 
 def _at(model: Any, path: tuple[str, ...]) -> Any:

@@ -69,9 +69,11 @@ class WebUI:
 
     @cached_property
     def reads_infotext(self) -> bool:
-        """Whether the API accepts infotext, as it does since WebUI 1.8."""
+        """Whether the API accepts infotext, as it does since WebUI 1.8. reForge for gradio 4 fails at every one."""
         schemas = self.get("/openapi.json").json()["components"]["schemas"]
-        return "infotext" in schemas["StableDiffusionProcessingTxt2Img"]["properties"]
+        if "infotext" not in schemas["StableDiffusionProcessingTxt2Img"]["properties"]:
+            return False
+        return self.post("txt2img", infotext="a cat\nSteps: 1", styles=[], steps=1).status_code == 200
 
     @cached_property
     def latent_upscalers(self) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
-    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing", "todo.hook"),
+    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing", "todo.hook", "todo.compiled"),
     ("todo.schedule", "todo.cli", "todo.report"),
     ("todo.progress", "todo.plan"),
     ("todo.level",),

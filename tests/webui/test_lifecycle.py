@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import weakref
 
 import pytest
@@ -189,17 +188,6 @@ def test_a_host_that_does_not_report_its_steps_is_named(host):
     host.script_callbacks.callback_map["cfg_denoiser"] = []
     outcome = host.generate(FACTOR_2)
     assert "ToDo has no effect on this WebUI" in outcome.processed.comments
-
-
-def test_a_compiled_model_gets_a_warning(host, monkeypatch):
-    importlib.import_module("torch._dynamo")  # as whoever compiles does
-    host.generate(FACTOR_2)
-    assert host.log.at("WARNING") == []
-    compiled = host.unet.input_blocks[1]
-    monkeypatch.setattr(compiled, "_compiled_call_impl", compiled._call_impl)  # as torch.compile marks it
-    host.generate(FACTOR_2)
-    assert len(host.log.at("WARNING")) == 1
-    assert "torch.compile" in host.log.at("WARNING")[0]
 
 
 # --- reloading the page

@@ -15,7 +15,7 @@ from torch.nn import Module
 from ..patch import Patch, put_on
 from ..report import BlockReport, summary, why_none
 from ..settings import Settings, SettingsError
-from ..unet import UnsupportedModelError, find_unet, is_compiled
+from ..unet import UnsupportedModelError, find_unet
 from . import host, infotext
 from .log import logger
 from .request import requested
@@ -25,7 +25,6 @@ STATE = "todo_generation"
 OVERRIDES = "todo_overrides"
 """The attribute of `p` that holds the values of the X/Y/Z plot, by name."""
 
-COMPILED = "torch.compile recompiles this model for every image with ToDo, which takes longer than ToDo saves"
 NOT_ANNOUNCED = "on this WebUI, which did not report its sampling steps"
 
 _live: weakref.WeakSet[Patch] = weakref.WeakSet()
@@ -74,8 +73,6 @@ class Generation:
             self._earlier = self.report()
             self._current[:] = [put_on(unet, self.settings, controlnets)]
             _live.update(self._current)
-            if is_compiled(unet):
-                logger.warning(COMPILED)
         return self._current[0]
 
 

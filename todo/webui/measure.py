@@ -17,14 +17,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
+from ..compiled import is_compiled
 from ..patch import put_on
 from ..plan import plan
 from ..report import why_none
 from ..settings import Settings, SettingsError
-from ..unet import UnsupportedModelError, find_unet, is_compiled
+from ..unet import UnsupportedModelError, find_unet
 from . import candidates, figures, host, measured, rounds, runs
 from .figures import Pass
-from .generation import COMPILED
 from .log import logger
 from .request import message_for_page, page_passes, page_settings
 
@@ -32,6 +32,7 @@ MEASUREMENT = "todo_measurement"
 """The attribute of `p` that holds its Measurement."""
 
 STOPPED = "Measurement stopped"
+COMPILED = "this model is under torch.compile, which would compile it for each setting. Measure without torch.compile"
 
 _pending: dict[str, threading.Event] = {}
 """An event for each measurement that is announced, waiting or running, by its token. Setting it stops it."""
@@ -42,7 +43,7 @@ class StoppedError(Exception):
 
 
 class CompiledError(Exception):
-    """The model is under torch.compile. Its calls would mostly measure recompilation."""
+    """The model is under torch.compile. Its calls would mostly measure compilation."""
 
 
 class _MeasuredError(Exception):
@@ -186,7 +187,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
         except SettingsError as error:
             return figures.message(message_for_page(error))
         except CompiledError as error:
-            return figures.message(str(error))
+            return figures.message(f"Not measured: {error}")
         except UnsupportedModelError as error:
             return figures.message(f"ToDo has no effect on this model: {error}")
         except Exception as error:

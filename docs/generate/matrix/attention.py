@@ -175,7 +175,7 @@ ATTENTION = Table(
         ),
         Row(
             "torch.compile",
-            "works; the model is compiled anew with ToDo: by reForge for each image, by Forge Neo for the first",
+            "works; the model is compiled anew for its first image with ToDo",
             ("test_compile.py::*",),
             {
                 **on(none("The host does not offer it."), *A1111, FORGE, ERSATZ, CLASSIC),
