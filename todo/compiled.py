@@ -39,7 +39,7 @@ def heed_hooks() -> None:
     config = getattr(dynamo, "config", None)
     if getattr(config, _IGNORES_HOOKS, False):
         setattr(config, _IGNORES_HOOKS, False)
-        option = getattr(config, "_config", {}).get(_IGNORES_HOOKS)
+        option: Any = getattr(config, "_config", {}).get(_IGNORES_HOOKS)
         if hasattr(option, "default"):
             option.default = False  # newer versions keep what is set for each thread
         dynamo.reset()
