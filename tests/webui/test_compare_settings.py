@@ -141,6 +141,22 @@ def test_interrupting_leaves_what_is_complete(host, run, images):
     assert "interrupted" in outcome.processed.comments
 
 
+@pytest.mark.parametrize(("run", "images"), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 4)])
+def test_a_host_may_not_tell_of_a_batch_that_was_interrupted(host, monkeypatch, run, images):
+    """As ersatzForge, which then also decodes a smaller image."""
+    runner = host.scripts.ScriptRunner
+    told = runner.postprocess_batch
+    state = host.shared.state
+    monkeypatch.setattr(
+        runner, "postprocess_batch", lambda self, *args, **more: state.interrupted or told(self, *args, **more)
+    )
+    at_call(host, run * STEPS + 2, state.interrupt)
+    outcome = host.generate(COMPARE)
+    assert len(shown(outcome)) == images
+    assert len(sheets(outcome)) == (images > 1)
+    assert "interrupted" in outcome.processed.comments
+
+
 def test_one_click_on_interrupt_in_a_later_run_ends_it_at_once(host):
     steps = []
     at_each_step(host, lambda _: steps.append(1))

@@ -69,7 +69,7 @@ class Comparison:
 
     def _complete(self, p: Any, processed: Any) -> str:
         first = self._column(self._chosen, p, processed)
-        if ended := getattr(p, TIMING).ended or host.ended():
+        if ended := getattr(p, TIMING).ended:
             return f"{ended}, so no comparison image was made"
         made, problems = self._make_others(p)
         made[self._chosen] = replace(first, shown=processed.index_of_first_image)
@@ -106,7 +106,7 @@ class Comparison:
                 continue
             if column.images:
                 made[settings] = column
-            if ended := getattr(run, TIMING).ended or host.ended():
+            if ended := getattr(run, TIMING).ended:
                 problems.append(f"{self._label(settings)} was {ended}")
             if host.ended() == "interrupted":
                 break
@@ -131,6 +131,7 @@ class Comparison:
 
     def _column(self, settings: Settings | None, run: Any, processed: Any) -> Column:
         timing = getattr(run, TIMING)
+        timing.end()
         images = runs.generated_images(run, processed)
         if timing.ended:
             images = images[: timing.batches * run.batch_size]

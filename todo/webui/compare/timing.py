@@ -41,5 +41,9 @@ class Timing:
 
     def end_batch(self) -> None:
         """After a batch."""
-        self.ended = self.ended or host.ended()
+        self.end()
         self.batches += not self.ended
+
+    def end(self) -> None:
+        """After the run. Not every host tells scripts of a batch that was interrupted."""
+        self.ended = self.ended or host.ended()
