@@ -34,7 +34,7 @@ For these runs, faults of the hosts themselves were mended, which are there with
   external_code.py:311 makes dicts of its images, where arrays are expected; Kohya HRFix asks for
   `model.model.predictor`, which does not exist, and does nothing; modules/sd_models_xl.py:14 fails with SD2; a request
   during the start (modules/initialize_util.py:205) ends the API.
-- The Forge family: on six CPUs or fewer, soft inpainting finds an empty mask (soft_inpainting.py: `n_jobs = -1`).
+- Forge and reForge: on six CPUs or fewer, soft inpainting finds an empty mask (soft_inpainting.py:380, `n_jobs = -1`).
 """  # noqa: E501
 
 TABLES = (THE_EXTENSION, MODELS, ATTENTION, NEIGHBOURS, COMFYUI, LIBRARY)

@@ -26,9 +26,6 @@ MODELS = Table(
                     "The host's refiner must have the layout of the model, as in the row *refiner*: with SDXL's own it "
                     "fails with and without ToDo."
                 ),
-                ERSATZ: source(
-                    "modules/sd_samplers_common.py:160-192: the same code as for the row *refiner*, which was tried."
-                ),
             },
         ),
         Row("inpainting UNet", "works", ("test_models.py::*[inpainting*", "test_models.py::*[mask]")),
@@ -61,7 +58,6 @@ MODELS = Table(
                     "tried. The API of 1.6.0 cannot tell the plot's arguments (modules/api/models.py:306), so that the "
                     "test passes it by."
                 ),
-                ERSATZ: source("scripts/xyz_grid.py:750 makes each image in a generation of its own, as on Forge."),
             },
         ),
         Row(

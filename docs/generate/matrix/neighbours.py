@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.generate.compatibility import Cell, Row, Table
 from docs.generate.matrix.cells import MERGES, TILES, TOGETHER, beside, none, on, source
-from docs.generate.matrix.hosts import A6, A8, A1111, CLASSIC, ERSATZ, FAMILY, FORGE, NEO, OLDER, REFORGE
+from docs.generate.matrix.hosts import A6, A8, A1111, CLASSIC, ERSATZ, FAMILY, FORGE, NEO, OLDER, REFORGE, REFORGE4
 
 EXTENSIONS = """
 Extensions of A1111 were tried at these commits: sd-webui-controlnet 56cec5b, multidiffusion-upscaler-for-automatic1111
@@ -26,12 +26,6 @@ NO_HYPERNETWORKS = none(
     "The host never applies hypernetworks: the code that would is commented out "
     "(modules/sd_hijack_optimizations.py:186) or removed."
 )
-ON_ERSATZ = {
-    ERSATZ: source(
-        "Built in, and called as on Forge, where it was tried: `to_k` and `to_v` form keys and values after all that "
-        "scripts change (backend/nn/unet.py:155-168 and :236-246)."
-    )
-}
 SAME_HYPERTILE = source(
     "extensions-builtin/hypertile/hypertile.py, which does the tiling, is the same file in 1.8.0, 1.9.4 and 1.10.1; "
     "tried with the later two. The API of 1.8.0 does not list its options, so that the tests pass it by."
@@ -66,7 +60,7 @@ NEIGHBOURS = Table(
             f"{MERGES}. The Forge family merges only queries, and both act",
             (*beside("token merging*"), "test_neighbours.py::test_token_merging*"),
         ),
-        Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8."), **ON_ERSATZ}),
+        Row("soft inpainting", TOGETHER, beside("soft inpainting"), {A6: none("It came with 1.8.")}),
         Row("LoRA", TOGETHER, beside("LoRA", "LoRA in the hires pass")),
         Row(
             "LoRA, applied on the fly",
@@ -84,30 +78,23 @@ NEIGHBOURS = Table(
                 ),
             },
         ),
-        Row("LyCORIS (LoHa, LoKr)", TOGETHER, beside("LyCORIS LoHa", "LyCORIS LoKr"), ON_ERSATZ),
+        Row("LyCORIS (LoHa, LoKr)", TOGETHER, beside("LyCORIS LoHa", "LyCORIS LoKr")),
         Row(
             "hypernetworks",
             TOGETHER,
             beside("hypernetwork"),
-            {
-                **on(NO_HYPERNETWORKS, *FAMILY),
-                ERSATZ: source(
-                    "backend/nn/unet.py:152-158: they change the tokens before `to_k` and `to_v`, as on A1111, where "
-                    "it was tried."
-                ),
-            },
+            on(NO_HYPERNETWORKS, *FAMILY),
         ),
         extension(
             "ControlNet: residuals",
             "both act; its encoder is downsampled, too, unless *ControlNet too* is off",
             *("ControlNet (residual)*", "ControlNet (two units)", "ControlNet (hires fix)"),
         ),
-        extension("ControlNet: T2I adapter", TOGETHER, "ControlNet (T2I adapter)", cells=ON_ERSATZ),
+        extension("ControlNet: T2I adapter", TOGETHER, "ControlNet (T2I adapter)"),
         extension(
             "ControlNet: LLLite",
             "both act; blocks whose projections it replaces (A1111) are left whole, and the log says so",
             "ControlNet (LLLite)",
-            cells=ON_ERSATZ,
         ),
         extension(
             "ControlNet: control-LoRA",
@@ -121,30 +108,25 @@ NEIGHBOURS = Table(
                     ),
                     *A1111,
                 ),
-                **ON_ERSATZ,
             },
         ),
         extension(
             "ControlNet: reference_only, reference_adain, reference_adain+attn",
             "the reference keeps its share: each grid of its bank is downsampled",
             "ControlNet reference*",
-            cells=ON_ERSATZ,
         ),
         extension(
             "StyleAlign",
             "the grid of each image is downsampled",
             "StyleAlign*",
             tests=("test_extensions.py::test_style_align*",),
-            cells=ON_ERSATZ,
         ),
-        extension(
-            "MultiDiffusion, Mixture of Diffusers", TOGETHER, "MultiDiffusion", "Mixture of Diffusers", cells=ON_ERSATZ
-        ),
+        extension("MultiDiffusion, Mixture of Diffusers", TOGETHER, "MultiDiffusion", "Mixture of Diffusers"),
         extension(
             "ControlNet in tiles",
             TOGETHER,
             "ControlNet in tiles*",
-            cells={REFORGE: none("It fails in the host with and without ToDo (tiled_diffusion.py:360)."), **ON_ERSATZ},
+            cells=on(none("It fails in the host with and without ToDo (tiled_diffusion.py:360)."), REFORGE, REFORGE4),
         ),
         extension(
             "noise inversion",
@@ -157,9 +139,9 @@ NEIGHBOURS = Table(
         extension("Regional Prompter", TOGETHER, "Regional Prompter*"),
         extension("AnimateDiff", TOGETHER, "AnimateDiff*"),
         extension("DeepCache", TOGETHER, "DeepCache*", tests=("test_extensions.py::test_deepcache*",)),
-        extension("Kohya HRFix (Deep Shrink)", TOGETHER, "Kohya HRFix*", cells=ON_ERSATZ),
-        extension("FreeU", TOGETHER, "FreeU*", cells=ON_ERSATZ),
-        extension("SAG", TOGETHER, "SAG", cells=ON_ERSATZ),
+        extension("Kohya HRFix (Deep Shrink)", TOGETHER, "Kohya HRFix*"),
+        extension("FreeU", TOGETHER, "FreeU*"),
+        extension("SAG", TOGETHER, "SAG"),
         extension("PAG", TOGETHER, "PAG*"),
         extension("SEG, S-CFG, T2I-Zero, CFG scheduler", TOGETHER, "SEG*", "S-CFG", "T2I-Zero", "CFG scheduler"),
         extension("Dynamic Thresholding", TOGETHER, "Dynamic Thresholding"),
