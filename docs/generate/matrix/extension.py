@@ -13,12 +13,12 @@ THE_EXTENSION = Table(
         Row("off", "the same bits as the host without the extension", ("test_generation.py::test_off_*",)),
         Row("API, generation parameters, X/Y/Z plot", "works", ("test_api.py::*",)),
         Row(
-            "page: live line, generation, paste, *Send to*",
+            "page: live line, generation, paste, *Send to*, saved defaults",
             "works",
-            ("test_page.py::test_live*", "test_page.py::test_generation*", "test_page.py::test_paste*"),
+            tuple(f"test_page.py::test_{name}*" for name in ("live", "generation", "paste", "saved")),
         ),
         Row("page: *Measure on this GPU*", "works, and waits its turn", ("test_page.py::test_measur*",)),
-        Row("*Compare*", "works", ("test_compare.py::*",)),
+        Row("*Compare*", "works", ("test_compare.py::*", "test_page.py::test_compare*")),
         Row(
             "step window, samplers with two calls a step, hires. fix, img2img, batches, odd sizes",
             "works",
