@@ -19,5 +19,6 @@ HOSTS = (
     Host("Forge Neo", NEO, "5692d2d"),
     Host("ersatzForge", ERSATZ, "fca12a2"),
     Host("reForge", REFORGE, "3b56b26"),
+    Host("reForge gradio4_main", REFORGE4, "fffe742"),
     Host("Forge Classic", CLASSIC, "1f95d71"),
 )
