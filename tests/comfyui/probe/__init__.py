@@ -90,18 +90,22 @@ async def reference(request):
     return web.json_response(None)
 
 
-class Hidden:
-    """A node: the model's UNet within a module that ToDo finds nothing in."""
+class OnModel:
+    """A node: a model in, a changed clone of it out."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ("MODEL",)
-    FUNCTION = "hide"
+    FUNCTION = "change"
 
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802, ComfyUI's name
         return {"required": {"model": ("MODEL",)}}
 
-    def hide(self, model):
+
+class Hidden(OnModel):
+    """The model's UNet within a module that ToDo finds nothing in."""
+
+    def change(self, model):
         clone = model.clone()
         clone.add_object_patch("diffusion_model", Shell(model.get_model_object("diffusion_model")))
         return (clone,)
@@ -117,18 +121,10 @@ class Shell(torch.nn.Module):
         return self.unet[0](*args, **kwargs)
 
 
-class Reads:
-    """A node: counts the operations that read a tensor's value while the model samples."""
+class Reads(OnModel):
+    """Counts the operations that read a tensor's value while the model samples."""
 
-    CATEGORY = "tests"
-    RETURN_TYPES = ("MODEL",)
-    FUNCTION = "count"
-
-    @classmethod
-    def INPUT_TYPES(cls):  # noqa: N802, ComfyUI's name
-        return {"required": {"model": ("MODEL",)}}
-
-    def count(self, model):
+    def change(self, model):
         def sampled(executor, *args, **kwargs):
             with Counting():
                 return executor(*args, **kwargs)
