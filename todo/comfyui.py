@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import nn
 
 from .patch import Patch, worn
-from .report import summary, why_none
+from .report import in_words, why_none
 from .settings import KNOBS, Knob, Settings, SettingsError
 from .unet import UnsupportedModelError
 
@@ -61,15 +61,26 @@ class TokenDownsampling:
             logger.error("ToDo error: %s. The image is made without ToDo.", error)
             return (model,)
 
+        runs: list[Any] = []
+
         def sampled(executor: Any, guider: Any, sigmas: Any, extra_args: Any, callback: Any, *rest: Any) -> Any:
             """Around one run of a sampler."""
+            runs.append(guider)
             with _reported(guider, settings) as patch:
                 return executor(guider, sigmas, extra_args, _telling(patch, callback, len(sigmas) - 1), *rest)
+
+        def cleaned_up(patcher: Any) -> None:
+            """When the model has been used."""
+            if not runs:
+                logger.info("ToDo: no effect on the second model of a guider, which runs the first one's nodes alone")
+            runs.clear()
 
         clone = model.clone()
         # Of several nodes in a row, the last one counts.
         clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY)
+        clone.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, _KEY)
         clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, sampled)
+        clone.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, cleaned_up)
         return (clone,)
 
 
@@ -104,7 +115,7 @@ def _reported(guider: Any, settings: Settings) -> Iterator[Patch | None]:
             rows = patch.report()
             if error is None or any(row.calls for row in rows):
                 reason = why_none(rows)
-                logger.info("ToDo: %s", f"no effect {reason}" if reason else summary(rows))
+                logger.info("ToDo: %s", f"no effect {reason}" if reason else "; ".join(in_words(rows)))
 
         stack.push(log)
         yield patch

@@ -1,32 +1,55 @@
-"""What torch.compile has compiled, and that it notices hooks."""
+"""What torch.compile needs to know of hooks."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _IGNORES_HOOKS = "skip_nnmodule_hook_guards"
 
-
-def is_compiled(network: nn.Module) -> bool:
-    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, by a compiled forward, or by
-    a wrapper that is in place only during the call, as in Forge Neo, and has compiled the network's forward before."""
-    if "torch._dynamo" not in sys.modules:
-        return False  # importing the compiler takes a second
-    return _has_compiled_code(network) or any(
-        getattr(module, "_orig_mod", None) is not None
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or hasattr(module.forward, "_torchdynamo_orig_callable")
-        for module in network.modules()
-    )
+is_compiling: Callable[[], bool] = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
+"""Whether the code around it is being compiled. torch 2.0 compiles no hooks."""
 
 
-def has_compiled() -> bool:
-    """Whether torch.compile has compiled anything in this process."""
-    dynamo: Any = sys.modules.get("torch._dynamo")
-    return dynamo is not None and bool(dynamo.utils.counters["frames"])
+_TRACES_HOOKS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
+"""Whether this torch compiles hooks as part of a graph; earlier ones were not tried, or fail."""
+
+
+class PerThread(threading.local):
+    """An object for each thread, as `own`. Compiled code reads a thread-local attribute rightly, but writes it wrongly:
+    so this one is never written, but the object is.
+
+    Args:
+        make: makes the object.
+    """
+
+    def __init__(self, make: Callable[[], Any]):
+        self.own = make()
+
+
+def constant(function: _Function) -> _Function:
+    """Marks a function of plain values that compiled code need not call again.
+
+    The compiler's own decorator would import the compiler, which takes a second. Source: PyTorch,
+    torch/_dynamo/decorators.py, assume_constant_result.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def traceable(function: _Function) -> _Function:
+    """A hook's function, which torch.compile traces. Before torch 2.13 it is one at which a graph breaks."""
+    if _TRACES_HOOKS or not hasattr(torch, "compiler"):
+        return function
+    disabled: _Function = importlib.import_module("torch._dynamo").disable(function)
+    return disabled
 
 
 def heed_hooks() -> None:
@@ -43,10 +66,3 @@ def heed_hooks() -> None:
         if hasattr(option, "default"):
             option.default = False  # newer versions keep what is set for each thread
         dynamo.reset()
-
-
-def _has_compiled_code(network: nn.Module) -> bool:
-    dynamo: Any = sys.modules["torch._dynamo"]
-    entries = getattr(dynamo.eval_frame, "_debug_get_cache_entry_list", None)
-    code = getattr(type(network).forward, "__code__", None)
-    return bool(entries and code and entries(code))

@@ -1,12 +1,12 @@
 """Patches a model with ToDo and removes the patch again, through hooks on the inputs of the key and value projections.
 
 Because only these inputs change, the attention code of each host stays as it is, and so does any replacement of it by
-other extensions. It simply receives fewer keys and values. While there is nothing to do at a level, its modules carry
-no hook.
+other extensions. It simply receives fewer keys and values.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from .downsample import release
-from .hook import ATTRIBUTE
-from .network import Network
+from .compiled import heed_hooks
+from .hooks import ATTRIBUTE, Network
 from .progress import Progress
-from .report import BlockReport, table
+from .report import BlockReport, in_words
 from .schedule import Moment, touches
 from .settings import Settings
-from .transformer import Transformer
 from .unet import (
     SelfAttention,
     UnsupportedModelError,
@@ -40,13 +39,19 @@ class Patch:
     Attributes:
         networks: the networks with hooks: the UNet, then the ControlNets.
         settings: how it downsamples.
+        before: the patch that the model had before the `with` block of this one.
+        is_over: whether that block has ended.
     """
+
+    before: Patch | None = None
+    is_over = False
 
     def __init__(self, unet: nn.Module, settings: Settings, controlnets: Sequence[nn.Module] = (), owner: Any = None):
         self.networks = (unet, *controlnets)
         self.settings = settings
         self._owner = _reference(owner)
-        self._progress = Progress(self._scheduler)
+        device = next((parameter.device for parameter in unet.parameters()), torch.device("cpu"))
+        self._progress = Progress(settings, device, self._owner)
         self._attached: list[Network] = []
         self._reporting: list[Network] = []
         self.attach()
@@ -54,29 +59,32 @@ class Patch:
     @property
     def moment(self) -> Moment:
         """The current point of sampling, as this thread knows it."""
-        return self._progress.moment
+        return self._progress.now.moment
 
     def at(self, step: int, steps: int, hires: bool = False) -> None:
         """Sets the current point of sampling. Call it before the UNet calls of each sampling step. It holds for the
-        calling thread, and for threads that have never called it.
+        calling thread or, if that one does not call the model itself, for the others. When all steps are told, the
+        next run is followed until `at` is called again.
 
         Args:
             step: the number of denoiser calls made so far in this pass. It also selects the phase.
             steps: the total number of denoiser calls in this pass. Progress is step / steps, clamped to [0, 1].
             hires: whether this is the hires pass of hires. fix.
+
+        Raises:
+            TypeError: `step` or `steps` is not a whole number.
         """
-        progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
-        self._progress.set(Moment(progress, step, hires))
+        self._progress.tell(step, steps, hires)
+        for network in self._attached:
+            network.refresh()
 
     def report(self) -> list[BlockReport]:
         """What was downsampled and what was skipped since the patch was applied, by block and grid size."""
-        return [
-            row for network in self._reporting for transformer in network.transformers for row in transformer.report()
-        ]
+        return [row for network in self._reporting for row in network.report()]
 
     def __str__(self) -> str:
-        """The report as a table, by level and grid size."""
-        return table(self.report())
+        """The report, a line for each level and grid size."""
+        return "\n".join(in_words(self.report()))
 
     @property
     def attached(self) -> bool:
@@ -84,42 +92,36 @@ class Patch:
         return all(getattr(network, ATTRIBUTE, None) is self for network in self.networks)
 
     def attach(self) -> None:
-        """Puts the hooks on."""
+        """Puts the hooks on. If that is interrupted, none stays."""
+        heed_hooks()
         unet, *controlnets = self.networks
-        found = [(unet, find_self_attention(unet)), *_in_controlnets(controlnets)]
-        for network in self.networks:
-            setattr(network, ATTRIBUTE, self)
-        self._attached = [
-            Network(network, [each for each in blocks if touches(self.settings, each.resolution)],
-                     self.settings, self._progress)
-            for network, blocks in found
-        ]  # fmt: skip
-        self._reporting += self._attached
-        _patches.add(self)
+        try:
+            for network, blocks in [(unet, find_self_attention(unet)), *_in_controlnets(controlnets)]:
+                reached = [block for block in blocks if touches(self.settings, block.resolution)]
+                self._attached.append(Network(network, reached, self._progress))
+                self._attached[-1].attach()
+            self._reporting += self._attached
+            for network in self.networks:
+                setattr(network, ATTRIBUTE, self)
+            _patches.add(self)
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """Removes all hooks. The networks then compute exactly what they did before. A second call does nothing."""
-        for network in self._attached:
-            network.remove()
-        self._attached = []
+        heed_hooks()
+        for hooked in self._attached:
+            hooked.remove()
+        for network in self.networks:
+            if getattr(network, ATTRIBUTE, None) is self:
+                delattr(network, ATTRIBUTE)
         _patches.discard(self)
-        release()
-        for module in self.networks:
-            if getattr(module, ATTRIBUTE, None) is self:
-                delattr(module, ATTRIBUTE)
-
-    @property
-    def transformers(self) -> list[Transformer]:
-        """The spatial transformers with hooks."""
-        return [transformer for network in self._attached for transformer in network.transformers]
+        self._attached = []
 
     def is_of(self, model: Any) -> bool:
         """Whether the patch was applied to this model, whatever UNet the model has now."""
         return self._owner() is model
-
-    def _scheduler(self) -> Any:
-        """The scheduler of the pipeline that the patch was applied to, None for other models."""
-        return getattr(self._owner(), "scheduler", None)
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
@@ -127,6 +129,9 @@ class Patch:
     def __reduce__(self) -> Any:
         return type(None), ()
 
+
+_SWITCHING = threading.RLock()
+"""Two threads may put patches on one model, or take them off."""
 
 _patches: weakref.WeakSet[Patch] = weakref.WeakSet()
 """Patches that are on: a pipeline's UNet may be replaced while it carries one."""
@@ -145,21 +150,23 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
     Returns:
         The patch. Call its `report` to learn what it did. What a caller can rely on:
 
-        - `at` before each sampling step tells where sampling stands. Without it, a pipeline's scheduler tells: the step
-          within this run, its number of steps, where image-to-image begins. A bare UNet is followed by its timestep t:
-          progress is 1 − t / 1000, a step is counted whenever t falls, and a run begins when t rises. It cannot know a
-          run that begins below the last one's end, nor timesteps on another scale: call `at` then.
+        - `at` before each sampling step tells where sampling stands. Without it, a run is recognised by its timesteps.
+          If they are those of a scheduler that the pipeline holds, in their order, it tells the step within this run,
+          the number of steps, and where image-to-image begins. Otherwise the timestep t alone tells: progress is
+          1 − t / 1000, a step is counted whenever t falls, and a run begins when t rises, unless it began at t ≤ 10: it
+          is one backwards then. What begins below the last run's end or counts on another scale needs `at`.
         - Threads may share a patched model. Copies of it, deep or pickled, are plain models.
         - Projections that are wrapped, replaced or unwrapped under the patch are found again at the next call. What
           does not fit is left whole and counted in the report with its reason.
-        - Gradient checkpointing computes each call again as it was, for up to 256 forward calls before a backward pass.
-        - While a level has nothing to do, its modules carry no hook. `remove_patch` leaves none.
-        - torch.compile in any order recompiles the model at its next call, once: from then on compiled code in this
-          process depends on hooks. Under `fullgraph=True` the model raises an error then, because hooks cannot be part
-          of a graph. What torch 2.0 compiled runs no hooks and stays dense.
+        - A call in which gradients are computed is left whole.
+        - torch.compile may come before or after. From torch 2.13 on, after `at`, the model has no graph break that it
+          does not have dense, and each size is compiled twice, acting and not; with a taper at each step. A model that
+          nobody tells has one break, at its entry. Before, from torch 2.1 on, the graph breaks at every hook. From the
+          first patch on, compiled code in this process depends on hooks, and what was compiled before is compiled anew.
 
     Raises:
         UnsupportedModelError: the model has no self-attention that ToDo can patch.
+        TypeError: `settings` is not a `Settings`.
 
     Source: paper section 3.
     """
@@ -171,8 +178,14 @@ def put_on(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()
     """`apply_patch` without warnings, for settings that a page made of all its controls."""
     unet = find_unet(model)
     beside = dict.fromkeys([*find_controlnets(model), *controlnets]) if settings.controlnet else ()
-    _remove_all_of(model, (unet, *beside))
-    return Patch(unet, settings, tuple(beside), model)
+    networks = (unet, *beside)
+    try:
+        with _SWITCHING:
+            _remove_all_of(model, networks)
+            return Patch(unet, settings, tuple(beside), model)
+    except BaseException:
+        _remove_all_of(model, networks)
+        raise
 
 
 def remove_patch(model: Any) -> bool:
@@ -204,22 +217,36 @@ def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = (
 @contextmanager
 def worn(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
     """`patched` without warnings, for settings that a page made of all its controls."""
-    try:
-        before = getattr(find_unet(model), ATTRIBUTE, None)
-    except UnsupportedModelError:
-        before = None
+    before = _patch_of(model)
     patch = put_on(model, settings, controlnets)
+    patch.before = before
     try:
         yield patch
     finally:
-        was_attached = patch.attached
-        patch.remove()
-        if before is not None and was_attached:
-            before.attach()
+        with _SWITCHING:
+            was_attached, patch.is_over = patch.attached, True
+            patch.remove()
+            while before is not None and before.is_over:
+                before = before.before
+            if before is not None and was_attached:
+                before.attach()
+
+
+def _patch_of(model: Any) -> Patch | None:
+    try:
+        return getattr(find_unet(model), ATTRIBUTE, None)
+    except UnsupportedModelError:
+        return None
 
 
 def _warn(settings: Settings, frames: int) -> None:
-    """Warns of settings without effect, at the line that is `frames` further up the stack than the caller's."""
+    """Warns of settings without effect, at the line that is `frames` further up the stack than the caller's.
+
+    Raises:
+        TypeError: they are no settings.
+    """
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings must be todo.Settings, not {type(settings).__name__}; for a dict, use from_dict")
     for problem in settings.ineffective():
         warnings.warn(problem, stacklevel=2 + frames)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .hook import Grid
+from .compiled import is_compiling
 from .unet import SelfAttention
 
+Grid = tuple[int, int]
+
 # Each reason completes a sentence such as 'left whole …'. Without commas and colons, infotext needs no quotes.
+GRADIENTS = "while gradients are computed"
 MASK = "with an attention mask"
 NO_GRID = "without a known token grid"
 NO_QUERY = "with keys computed before the queries"
@@ -70,127 +74,99 @@ def why_none(rows: Iterable[BlockReport]) -> str:
     return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
 
 
-class _LevelReport(NamedTuple):
-    """The blocks of one level at one grid size, added up. The fields are the columns of the table."""
-
-    level: int
-    grid: str
-    tokens: int
-    kept: int
-    calls: int
-    downsampled: int
-    left_whole: str
-
-
-_HEAD = ("level", "grid (w×h)", "keys/values", "kept", "calls", "downsampled", "left whole")
-
-
-def summary(rows: Iterable[BlockReport]) -> str:
-    """What was downsampled and what was left whole, by level and grid size, in one line."""
-    return "; ".join(map(_in_words, _by_level(rows)))
-
-
-def _in_words(row: _LevelReport) -> str:
-    text = f"level {row.level}, {row.grid}: keys/values {row.tokens} → {row.kept}"
-    text += f" in {row.downsampled} of {row.calls} attention calls"
-    return f"{text} (left whole: {row.left_whole})" if row.left_whole else text
-
-
-def table(rows: Iterable[BlockReport]) -> str:
-    """The same as a table with a line for each level and grid size."""
-    lines = [_HEAD, *(tuple(map(str, row)) for row in _by_level(rows))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
-    padded = ([*(cell.rjust(width) for cell, width in zip(line, widths, strict=False)), line[-1]] for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in padded)
-
-
-def _by_level(rows: Iterable[BlockReport]) -> Iterator[_LevelReport]:
+def in_words(rows: Iterable[BlockReport]) -> list[str]:
+    """What was downsampled and what was left whole: a line for each level and grid size."""
     groups: dict[tuple[int, Grid], list[BlockReport]] = defaultdict(list)
     for row in rows:
         if row.grid:
             groups[row.level, row.grid].append(row)
-    for (level, (h, w)), group in groups.items():
-        yield _LevelReport(
-            level=level,
-            grid=f"{w}×{h}",
-            tokens=group[0].tokens,
-            kept=min(row.kept for row in group),
-            calls=sum(row.calls for row in group),
-            downsampled=sum(row.downsampled for row in group),
-            left_whole=", ".join(f"{count} {reason}" for reason, count in skips(group).items()),
-        )
+    return [_line(*key, group) for key, group in groups.items()]
+
+
+def _line(level: int, grid: Grid, group: list[BlockReport]) -> str:
+    kept, calls = min(row.kept for row in group), sum(row.calls for row in group)
+    text = f"level {level}, {grid[1]}×{grid[0]}: keys/values {group[0].tokens} → {kept}"
+    text += f" in {sum(row.downsampled for row in group)} of {calls} attention calls"
+    whole = ", ".join(f"{count} {reason}" for reason, count in skips(group).items())
+    return f"{text} (left whole: {whole})" if whole else text
 
 
 class Event(NamedTuple):
-    """A kind of call that is counted.
+    """What happened in a call.
 
     Attributes:
-        block: the block's number in its transformer; None for a call of the transformer, with all its blocks.
-        kept: tokens per grid after downsampling; None for a call that was left whole.
-        reason: why it was left whole; '' for a call that was downsampled, or in which each block was to decide.
+        where: the hooks of a transformer or of a block, with an attribute `seen` for compiled code.
+        grid: the token grid (h, w); None if it is not known.
+        kept: tokens per grid after downsampling; None if that did not happen.
+        reason: why a block, or all of a transformer, was left whole. '' if a block was downsampled, or if a transformer
+            ended whose blocks were to decide.
     """
 
-    block: int | None
+    where: Any
     grid: Grid | None
     kept: int | None
     reason: str
 
 
-class Counts:
-    """What one thread has counted at one transformer. Each thread has its own, so that none is lost between threads.
+class _Seen:
+    """An event in compiled code, counted when the object goes: when the next one takes its place, or a report is made.
+    Compiled code can put an object in a place; but a number that it counts up would be compiled anew at each call."""
 
-    Args:
-        blocks: of the transformer.
-    """
+    tally: Tally | None = None
 
-    def __init__(self, blocks: int) -> None:
-        self._numbers = (*range(blocks), None)
-        self._whole: Counter[Event] = Counter()
-        self._downsampled: dict[tuple[Grid, int], list[int]] = {}
+    def __init__(self, tally: Tally, event: Event):
+        self.event = event
+        self.tally = tally
+
+    def __del__(self) -> None:
+        if self.tally is not None:
+            self.tally.count(self.event)
+
+
+class Tally:
+    """What happened in the calls of a network, in all threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Event] = Counter()
+        self._lock = threading.RLock()
 
     def add(self, event: Event) -> None:
-        """Counts a call that was left whole."""
-        self._whole[event] += 1
+        if is_compiling():
+            event.where.seen = _Seen(self, event)
+        else:
+            self.count(event)
 
-    def downsampled(self, grid: Grid, kept: int) -> list[int]:
-        """The counts of calls that are downsampled alike, to be counted up in place: by block, and in the end those of
-        the transformer."""
-        found = self._downsampled.get((grid, kept))
-        if found is None:
-            found = self._downsampled[grid, kept] = [0] * len(self._numbers)
-        return found
+    def count(self, event: Event) -> None:
+        with self._lock:
+            self._counts[event] += 1
 
-    def total(self) -> Counter[Event]:
-        total = Counter(self._whole)
-        for (grid, kept), counts in list(self._downsampled.items()):
-            for number, count in zip(self._numbers, counts, strict=True):
-                total[Event(number, grid, kept, "")] += count
-        return +total
+    def rows(self, block: SelfAttention, own: Any, outer: Any) -> Iterator[BlockReport]:
+        """A row for each grid that a block was called with; one without a grid if it was not called.
 
-
-def rows(blocks: Iterable[SelfAttention], threads: Iterable[Counts]) -> Iterator[BlockReport]:
-    """The report on the blocks of one transformer: a row for each grid size. A block that was not called has a row
-    without a grid."""
-    total: Counter[Event] = Counter()
-    for counts in threads:
-        total.update(counts.total())
-    for number, block in enumerate(blocks):
-        events = {event: count for event, count in total.items() if event.block in (None, number)}
-        for grid in dict.fromkeys(event.grid for event in events) or [None]:
-            yield _row(block, grid, {event: count for event, count in events.items() if event.grid == grid})
+        Args:
+            own, outer: `Event.where` of the block and of its transformer.
+        """
+        own.seen = outer.seen = None
+        with self._lock:
+            counts = {event: count for event, count in self._counts.items() if event.where in (own, outer)}
+        for grid in dict.fromkeys(event.grid for event in counts) or [None]:
+            yield _row(block, grid, outer, {event: count for event, count in counts.items() if event.grid == grid})
 
 
-def _row(block: SelfAttention, grid: Grid | None, events: dict[Event, int]) -> BlockReport:
-    entered = sum(count for event, count in events.items() if event.block is None and not event.reason)
-    own = sum(count for event, count in events.items() if event.block is not None)
+def _row(block: SelfAttention, grid: Grid | None, outer: Any, counts: dict[Event, int]) -> BlockReport:
     skipped: Counter[str] = Counter()
-    for event, count in events.items():
+    downsampled = ended = 0
+    for event, count in counts.items():
         if event.reason:
             skipped[event.reason] += count
-    if entered > own:
-        skipped[BYPASSED] += entered - own
-    kept = [event.kept for event in events if event.block is not None and event.kept is not None]
-    whole = sum(count for event, count in events.items() if event.block is None and event.reason)
+        elif event.where is outer:
+            ended += count
+        else:
+            downsampled += count
+    own = downsampled + sum(count for event, count in counts.items() if event.reason and event.where is not outer)
+    if ended > own:
+        skipped[BYPASSED] += ended - own
     tokens = grid[0] * grid[1] if grid else 0
-    calls = whole + max(own, entered)
-    return BlockReport(block.name, block.resolution, grid, tokens, min(kept, default=tokens), calls, dict(skipped))
+    kept = min((event.kept for event in counts if event.kept is not None), default=tokens)
+    calls = downsampled + sum(skipped.values())
+    return BlockReport(block.name, block.resolution, grid, tokens, kept, calls, dict(skipped))

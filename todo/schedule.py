@@ -39,6 +39,13 @@ def touches(settings: Settings, resolution: int) -> bool:
     return resolution <= settings.max_downsample
 
 
+def why_off(settings: Settings, moment: Moment) -> str:
+    """Why nothing is downsampled at a point of sampling, whatever the level and its grid; '' if something may be."""
+    if settings.passes == ("first" if moment.hires else "hires"):
+        return IN_THIS_PASS
+    return "" if _within(settings, moment.progress) else OUTSIDE_WINDOW
+
+
 def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment: Moment) -> tuple[float, str]:
     """The downsampling factor per side for a level, and the reason if it is 1.
 
@@ -50,16 +57,18 @@ def factor_at(settings: Settings, resolution: int, grid: tuple[int, int], moment
     Returns:
         The factor and ''; or 1.0 and why nothing is downsampled.
     """
-    if settings.passes == ("first" if moment.hires else "hires"):
-        return 1.0, IN_THIS_PASS
-    if not _within(settings, moment.progress):
-        return 1.0, OUTSIDE_WINDOW
+    reason = why_off(settings, moment)
+    return (1.0, reason) if reason else factor_within(settings, resolution, grid, moment)
+
+
+def factor_within(settings: Settings, resolution: int, grid: tuple[int, int], moment: Moment) -> tuple[float, str]:
+    """`factor_at` where `why_off` has no objection. Without a taper, it depends on the pass alone."""
     factor = _full_factor(settings, resolution, grid, moment.hires)
     if settings.taper:
         remaining = (settings.end - moment.progress) / (settings.end - settings.start)
         factor = 1.0 + (factor - 1.0) * remaining
     # A factor that keeps every row and column changes nothing.
-    if factor <= 1.0 or all(math.ceil(side / factor) == side for side in grid):
+    if factor <= 1.0 or kept_tokens(grid, factor) == grid[0] * grid[1]:
         return 1.0, AT_THIS_SIZE
     return factor, ""
 

@@ -232,8 +232,8 @@ class Settings:
     )  # fmt: skip
     method: str = _knob(
         str, "nearest", "Method",
-        "nearest and nearest-exact select tokens; the others blend.",
-        choices=("nearest", "nearest-exact", "bilinear", "area"), suffix="method",
+        "Which token of a cell is kept: nearest its first, nearest-exact its centre.",
+        choices=("nearest", "nearest-exact"), suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",

@@ -150,25 +150,31 @@ def _depths(unet: nn.Module) -> dict[nn.Module, int]:
     for names in _STAGES:
         for stage in getattr(unet, names, None) or ():
             for part in _parts(stage):
-                if hasattr(part, "transformer_blocks"):
-                    depths[part] = depth
+                depths |= {module: depth for module in part.modules() if hasattr(module, "transformer_blocks")}
             depth += sum(_halvings(part) for part in _parts(stage))
     return depths
 
 
 def _parts(stage: nn.Module) -> list[nn.Module]:
     """The layers of a stage. In ldm a stage is a sequence of layers; in diffusers it holds lists of them. If a stage
-    resamples, it does so after its attention."""
+    resamples, it does so after its attention. A layer may be wrapped, as by diffusers' FreeNoise."""
     parts: list[nn.Module] = []
     for child in stage.children():
         parts.extend(child if isinstance(child, nn.ModuleList) else [child])
-    return parts
+    return [_unwrapped(part) for part in parts]
+
+
+def _unwrapped(part: nn.Module) -> nn.Module:
+    within = getattr(part, "module", None)
+    return within if isinstance(within, nn.Module) else part
 
 
 def _halvings(part: nn.Module) -> int:
     """1 for a layer that halves the latent, -1 for one that doubles it, 0 for any other."""
     resampler = getattr(part, "h_upd", part)  # a residual block that resamples has one for each branch
-    if not hasattr(resampler, "use_conv") or hasattr(resampler, "in_layers"):
+    children = list(resampler.children())
+    is_known = hasattr(resampler, "use_conv") and not hasattr(resampler, "in_layers")
+    if not is_known and not (children and all(isinstance(child, nn.Conv2d) for child in children)):  # as in sd-scripts
         return 0
     return 1 if _strides(resampler) else -1
 

@@ -97,6 +97,23 @@ def test_a_custom_sampler(comfyui, sd1):
     equals_the_reference(comfyui, custom(workflow(checkpoint=sd1)), custom(workflow(HALF, checkpoint=sd1)))
 
 
+def test_the_second_model_of_a_guider(comfyui, sd1):
+    """Such a guider runs the nodes of its first model alone. The second one's says so."""
+
+    def made(second: list[Any]) -> Workflow:
+        graph = custom(workflow(checkpoint=sd1))
+        graph["half"] = {**HALF, "inputs": {**HALF["inputs"], "model": ["checkpoint", 0]}}
+        about = {name: graph["guider"]["inputs"][name] for name in ("model", "positive", "negative", "cfg")}
+        graph["guider"] = node("DualModelGuider", **about, model_negative=second)
+        return graph
+
+    dense = comfyui.run(made(["checkpoint", 0]))
+    comfyui.ask("/todo-probe/log")
+    assert comfyui.run(made(["half", 0])).sha == dense.sha
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "no effect on the second model of a guider" in line
+
+
 def hooked(graph: Workflow) -> Workflow:
     """The workflow with a LoRA that belongs to one conditioning alone."""
     graph["hook"] = node("CreateHookLora", lora_name="tiny-lora.safetensors", strength_model=1.0, strength_clip=0.0)

@@ -80,7 +80,7 @@ def reads_infotext(webui: WebUI) -> None:
     [
         {"grid": 16},
         {"mode": "manual", "factor": 2.5, "deep_factor": 1.5, "max_downsample": 2},
-        {"factor": 3.5, "method": "bilinear", "phase": "fixed", "start": 0.2, "end": 0.8, "taper": True},
+        {"factor": 3.5, "method": "nearest-exact", "phase": "fixed", "start": 0.2, "end": 0.8, "taper": True},
     ],
 )
 def test_infotext_round_trip(webui: WebUI, dense: list[str], settings: dict[str, Any]) -> None:

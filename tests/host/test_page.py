@@ -24,14 +24,14 @@ CHANGED: dict[str, dict[str, Any]] = {
     "auto": {"grid": 96},
     "manual": {
         **{"factor": 3, "deep_factor": 1.5, "max_downsample": "2", "start": 0.1, "end": 0.9, "hires_factor": 1.5},
-        **{"method": "area", "phase": "fixed", "taper": True, "controlnet": False, "passes": "hires"},
+        **{"method": "nearest-exact", "phase": "fixed", "taper": True, "controlnet": False, "passes": "hires"},
         "compare": "with dense",
     },
 }
 """Another value than the default for every control, by the mode in which it is shown."""
 INFOTEXT = (
     "a cat\nSteps: 4, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 256x320, "
-    "ToDo: manual, ToDo factor: 3.5, ToDo end: 0.8, ToDo taper: True, ToDo method: area, Version: v1.10.1"
+    "ToDo: manual, ToDo factor: 3.5, ToDo end: 0.8, ToDo taper: True, ToDo method: nearest-exact, Version: v1.10.1"
 )
 
 
@@ -138,7 +138,7 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     assert number(page, f"{TODO}factor") == 3.5
     assert number(page, f"{TODO}end") == 0.8
     assert page.locator(f"{TODO}taper input").is_checked()
-    assert page.locator(f"{TODO}method input").first.input_value() == "area"
+    assert page.locator(f"{TODO}method input").first.input_value() == "nearest-exact"
     assert not page.locator(f"{TODO}grid").is_visible()
     page.locator("#txt2img_generate").click()
     playwright.expect(page.locator("#html_info_txt2img").first).to_contain_text("ToDo factor: 3.5", timeout=120_000)

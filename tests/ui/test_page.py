@@ -114,7 +114,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
     for name, value in numbers.items():
         tab.number(ID(name), value)
     tab.tick(ID("max_downsample"), "4")
-    tab.select(ID("method"), "area")
+    tab.select(ID("method"), "nearest-exact")
     tab.select(ID("phase"), "fixed")
     tab.select(ID("passes"), "first")
     tab.tick(ID("taper"))
@@ -127,7 +127,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
         2.5,
         1.75,
         "4",
-        "area",
+        "nearest-exact",
         "fixed",
         0.1,
         0.85,
@@ -297,7 +297,7 @@ def test_another_checkpoint_changes_the_line_as_soon_as_it_is_there(tab, address
 def test_infotext_fills_every_control(tab):
     tab.paste(
         "cat\nSteps: 20, Size: 512x512, ToDo: manual, ToDo factor: 3.5, ToDo deep factor: 2.0, ToDo max downsample: 2, "
-        "ToDo method: bilinear, ToDo phase: fixed, ToDo start: 0.1, ToDo end: 0.9, ToDo taper: True, "
+        "ToDo method: nearest-exact, ToDo phase: fixed, ToDo start: 0.1, ToDo end: 0.9, ToDo taper: True, "
         "ToDo passes: hires, ToDo hires factor: 4.0, ToDo grid: 96, ToDo controlnet: False"
     )
     assert tab.until(tab.ticked)
@@ -310,7 +310,7 @@ def test_infotext_fills_every_control(tab):
         3.5,
         2,
         "2",
-        "bilinear",
+        "nearest-exact",
         "fixed",
         0.1,
         0.9,

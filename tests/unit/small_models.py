@@ -58,6 +58,22 @@ def diffusers_unet(**changes: Any) -> nn.Module:
     return randomize_zero_weights(UNet2DConditionModel(**{**layout, **changes}))
 
 
+def motion_unet(middle: bool = False) -> nn.Module:
+    """AnimateDiff on the layout of SDXL."""
+    from diffusers import UNetMotionModel
+
+    torch.manual_seed(2)
+    return randomize_zero_weights(
+        UNetMotionModel(
+            sample_size=16, block_out_channels=(32, 64, 64), norm_num_groups=8, cross_attention_dim=CONTEXT,
+            down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
+            up_block_types=("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion", "UpBlockMotion"),
+            layers_per_block=1, num_attention_heads=2, motion_num_attention_heads=2, use_motion_mid_block=middle,
+            transformer_layers_per_block=(1, 1, 1),
+        )
+    )  # fmt: skip
+
+
 class OneLevel(nn.Module):
     """A UNet reduced to one spatial transformer of ldm. It accepts any grid size."""
 

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
-    ("todo.settings", "todo.downsample", "todo.unet", "todo.families", "todo.timing", "todo.hook", "todo.compiled"),
-    ("todo.schedule", "todo.cli", "todo.report"),
+    ("todo.settings", "todo.compiled", "todo.unet", "todo.families", "todo.timing"),
+    ("todo.downsample", "todo.cli", "todo.report"),
+    ("todo.schedule",),
     ("todo.progress", "todo.plan"),
-    ("todo.level",),
-    ("todo.block",),
-    ("todo.transformer",),
-    ("todo.network",),
+    ("todo.hooks",),
     ("todo.patch",),
     ("todo",),
     ("todo.webui", "todo.comfyui"),

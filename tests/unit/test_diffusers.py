@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from tests.unit.comparing import RecordedCalls
 from tests.unit.plain_attention import OFFSETS, attend, replace_attention, subsample
 from tests.unit.small_models import CONTEXT, assert_no_hooks, inputs, run
 from tests.unit.small_models import diffusers_unet as make_unet
@@ -82,7 +83,7 @@ def test_larger_and_deeper(diffusers_unet, grid):
     close(output, run(reference(diffusers_unet, grid, {1: 3, 2: 2}), given))
 
 
-@pytest.mark.parametrize("method", ["nearest", "nearest-exact", "bilinear", "area"])
+@pytest.mark.parametrize("method", ["nearest", "nearest-exact"])
 def test_methods(diffusers_unet, method):
     given = inputs(13, 9)
     with patched(diffusers_unet, Settings(factor=2, method=method, phase="fixed")):
@@ -153,13 +154,13 @@ def test_perturbed_attention_keeps_its_values():
     unet = make_unet()
     attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     attention.set_processor(PAGIdentitySelfAttnProcessor2_0())
-    tokens = torch.randn(2, 13 * 9, 32)
+    with patched(unet, Settings(factor=2)) as patch:
+        patch.at(1, 20)
+        with RecordedCalls(attention) as recorded:
+            run(unet, inputs(13, 9, batch=2))
+        ((tokens, output),) = recorded.calls
     with torch.no_grad():
         dense = attention(tokens)
-        with patched(unet, Settings(factor=2)) as patch:
-            patch.at(1, 20)
-            run(unet, inputs(13, 9, batch=2))
-            output = attention(tokens)
     assert torch.equal(output[1], dense[1])
     close(output[:1], attend(attention, tokens[:1], subsample(tokens[:1], 13, 9, 2, offset=OFFSETS[1])))
     assert not torch.equal(output[0], dense[0])

@@ -16,14 +16,16 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.plain_attention import OFFSETS, expected_indices, subsample
-from todo.downsample import downsample, kept_indices, kept_size, phase_order, positions, release
+from todo.downsample import compiled_index, kept_index, kept_indices, kept_size, phase_order, positions, select
 
-METHODS = ("nearest", "nearest-exact", "bilinear", "area")
-GATHERS = METHODS[:2]
+METHODS = ("nearest", "nearest-exact")
 methods = pytest.mark.parametrize("method", METHODS)
-gathers = pytest.mark.parametrize("method", GATHERS)
 sides = st.integers(1, 40)
 quarters = st.integers(4, 32).map(lambda quarter: quarter / 4)
+
+
+def downsample(tokens, grid, factor: float, method: str, step: int | None = None) -> torch.Tensor:
+    return select(tokens, kept_index(grid, factor, method, step, tokens.device), grid)
 
 
 def numbered(h: int, w: int) -> torch.Tensor:
@@ -47,10 +49,7 @@ def test_equals_torch_interpolation_if_the_factor_divides_the_sides(factor, rows
     expected = interpolated(tokens, h, w, method, factor)
     kept = downsample(tokens, (h, w), factor, method)
     assert kept.shape == (batch, rows * columns, 5)
-    if method in GATHERS:
-        assert torch.equal(kept, expected)
-    else:
-        torch.testing.assert_close(kept, expected)
+    assert torch.equal(kept, expected)
 
 
 @given(sides, sides, quarters)
@@ -91,7 +90,7 @@ def test_examples_worked_out_by_hand(side, factor, nearest, exact):
     assert seen(side, 1, factor, "nearest-exact") == exact
 
 
-@gathers
+@methods
 @example(h=1, w=9, factor=1.25)
 @given(h=sides, w=sides, factor=st.floats(1, 8))
 def test_the_fixed_grid_keeps_one_token_of_each_cell(method, h, w, factor):
@@ -107,7 +106,7 @@ def test_the_fixed_grid_keeps_one_token_of_each_cell(method, h, w, factor):
     assert found == sorted(set(found))
 
 
-@gathers
+@methods
 @example(h=9, w=9, factor=1.25, step=1)
 @given(h=sides, w=sides, factor=st.floats(1, 8), step=st.integers(0, 200))
 def test_a_moving_pattern_keeps_a_token_that_touches_each_cell(method, h, w, factor, step):
@@ -125,7 +124,7 @@ def test_a_moving_pattern_keeps_a_token_that_touches_each_cell(method, h, w, fac
         assert len({row for row, _ in kept[index::columns]}) == rows
 
 
-@given(sides, sides, quarters, st.sampled_from(GATHERS), st.integers(0, 100))
+@given(sides, sides, quarters, st.sampled_from(METHODS), st.integers(0, 100))
 def test_neighbouring_cells_have_different_offsets(h, w, factor, method, step):
     cell = positions((h, w), factor)
     offset = [Fraction(position, cell) for position in phase_order(cell)[step % cell**2]]
@@ -160,7 +159,7 @@ def test_number_kept(h, w, factor, method):
     st.integers(1, 20),
     st.integers(1, 20),
     st.integers(4, 20).map(lambda quarter: quarter / 4),
-    st.sampled_from(GATHERS),
+    st.sampled_from(METHODS),
 )
 def test_a_cycle_uses_every_token_and_keeps_the_same_number_at_each_step(h, w, factor, method):
     cycle = positions((h, w), factor) ** 2
@@ -171,7 +170,7 @@ def test_a_cycle_uses_every_token_and_keeps_the_same_number_at_each_step(h, w, f
     assert seen(h, w, factor, method, 2 * cycle + 1) == steps[1 % cycle]
 
 
-@given(st.integers(1, 20), st.integers(1, 20), quarters, st.sampled_from(GATHERS))
+@given(st.integers(1, 20), st.integers(1, 20), quarters, st.sampled_from(METHODS))
 def test_a_cycle_uses_every_token_about_equally_often(h, w, factor, method):
     """A row contains as many whole positions as its share of them, rounded up or down."""
     cell = positions((h, w), factor)
@@ -181,7 +180,7 @@ def test_a_cycle_uses_every_token_about_equally_often(h, w, factor, method):
     assert {fewest <= times[token] <= most for token in range(h * w)} == {True}
 
 
-@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(GATHERS))
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(1, 5), st.sampled_from(METHODS))
 def test_a_cycle_uses_every_token_once_if_the_factor_divides_the_sides(factor, rows, columns, method):
     h, w = factor * rows, factor * columns
     tokens = [token for step in range(factor**2) for token in seen(h, w, factor, method, step)]
@@ -226,12 +225,6 @@ def test_successive_offsets_lie_apart(cell):
         assert max(gaps) > 1 or cell == 3
 
 
-@pytest.mark.parametrize("method", METHODS[2:])
-def test_blends_have_no_phase(method):
-    tokens = torch.randn(1, 12 * 8, 3)
-    assert torch.equal(downsample(tokens, (12, 8), 2, method, 0), downsample(tokens, (12, 8), 2, method, 3))
-
-
 @methods
 @pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2), ((10, 7), 2.5), ((9, 9), 3)])
 @pytest.mark.parametrize("step", [0, 1, 3])
@@ -246,17 +239,11 @@ def test_each_of_several_grids_is_downsampled_separately(method, grid, factor, s
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize(("grid", "factor"), [((8, 12), 2), ((13, 9), 2)])
 def test_dtypes(method, dtype, grid, factor):
-    if dtype == torch.float16 and method not in GATHERS and not hasattr(torch, "compiler"):
-        pytest.skip("torch 2.0 does not blend in half precision on a CPU")
     tokens = torch.randn(2, math.prod(grid), 4).to(dtype)
     kept = downsample(tokens, grid, factor, method)
     expected = downsample(tokens.double(), grid, factor, method)
     assert kept.dtype == dtype
-    if method in GATHERS:
-        assert torch.equal(kept.double(), expected)
-    else:
-        tolerance = 32 * torch.finfo(dtype).eps
-        torch.testing.assert_close(kept.double(), expected, rtol=tolerance, atol=tolerance)
+    assert torch.equal(kept.double(), expected)
 
 
 @methods
@@ -279,20 +266,28 @@ def test_gradient(method, grid, factor):
     assert torch.autograd.gradcheck(lambda given: downsample(given, grid, factor, method, 1), (tokens,))
 
 
-@gathers
-def test_indices_cached_in_inference_mode_can_be_used_in_training(method):
+@methods
+def test_an_index_made_in_inference_mode_can_be_used_in_training(method):
     grid, step = (11, 15), 3
-    tokens = torch.randn(1, math.prod(grid), 3)
+    tokens = torch.randn(1, math.prod(grid), 3, requires_grad=True)
     with torch.inference_mode():
-        first = downsample(tokens, grid, 2.75, method, step)
-    trained = tokens.clone().requires_grad_()
-    kept = downsample(trained, grid, 2.75, method, step)
+        index = kept_index(grid, 2.75, method, step, tokens.device)
+    kept = select(tokens, index, grid)
     kept.sum().backward()
-    assert torch.equal(kept.detach(), first)
-    assert trained.grad.sum() == kept.numel()
+    assert tokens.grad.sum() == kept.numel()
 
 
-@gathers
+@methods
+@given(sides, sides, st.floats(1, 12), st.integers(0, 300))
+def test_the_index_that_compiled_code_works_out(method, h, w, factor, step):
+    """From a tensor, so that it need not be compiled anew for each step."""
+    cpu = torch.device("cpu")
+    for number, told in ((None, None), (step, torch.tensor(step))):
+        expected = kept_indices((h, w), factor, method, number).flatten()
+        assert torch.equal(compiled_index((h, w), factor, method, told, cpu), expected)
+
+
+@methods
 def test_the_default_device_does_not_matter(method):
     phase_order.cache_clear()
     expected = seen(9, 7, 3, method, 2)
@@ -329,12 +324,12 @@ class Recorder(TorchDispatchMode):
 )
 @pytest.mark.parametrize("chunks", [1, 2])
 @pytest.mark.parametrize("step", [None, 0, 1, 7])
-@gathers
+@methods
 def test_only_the_kept_tokens_are_copied(grid, factor, chunks, step, method):
     tokens = torch.randn(2, chunks * math.prod(grid), 8)
-    downsample(tokens, grid, factor, method, step)
+    index = kept_index(grid, factor, method, step, tokens.device)
     with Recorder() as recorder:
-        kept = downsample(tokens, grid, factor, method, step)
+        kept = select(tokens, index, grid)
     assert [name for name in recorder.names if name not in VIEWS] == ["index_select"]
     assert len(recorder.copied) == 1
     assert (
@@ -347,16 +342,12 @@ def test_only_the_kept_tokens_are_copied(grid, factor, chunks, step, method):
 def test_the_recorder_detects_copies():
     tokens = torch.randn(1, 25, 2)
     with Recorder() as recorder:
-        downsample(tokens, (5, 5), 2, "bilinear")
-    assert any("upsample" in name for name in recorder.names)
-    release()
-    with Recorder() as recorder:
-        downsample(tokens, (5, 5), 2, "nearest", 1)
-    assert "arange" in recorder.names
+        select(tokens + 0, kept_indices((5, 5), 2, "nearest", 1).flatten(), (5, 5))
+    assert {"arange", "add"} <= set(recorder.names)
     assert len(recorder.copied) > 1
 
 
-@gathers
+@methods
 @example(side=147, kept=122)
 @given(side=st.integers(1, 600), kept=st.integers(16, 128))
 def test_kept_rows_at_the_factors_of_auto_mode(method, side, kept):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -11,11 +12,9 @@ from tests.unit.comparing import attention_calls, close, differs, reference_unet
 from tests.unit.plain_attention import FINER_OFFSETS, OFFSETS, attend, replace_attention, subsample
 from tests.unit.small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
 from todo import Settings, patched
-from todo.downsample import _on_device
 
 FIXED = Settings(factor=2, phase="fixed")
-METHODS = ("nearest", "nearest-exact", "bilinear", "area")
-GATHERS = METHODS[:2]
+METHODS = ("nearest", "nearest-exact")
 SMALL = [(13, 9), (16, 24)]
 LARGE = [(65, 97), (64, 125)]
 
@@ -81,8 +80,7 @@ def test_the_whole_unet(ldm_unet, batch, method):
     with patched(ldm_unet, Settings(factor=2, method=method)) as patch:
         for step in (0, 1, 6):
             patch.at(step, 20)
-            offset = OFFSETS[step % 4] if method in GATHERS else None
-            expected = run(reference_unet(ldm_unet, (16, 24), {1: 2}, method, offset), given)
+            expected = run(reference_unet(ldm_unet, (16, 24), {1: 2}, method, OFFSETS[step % 4]), given)
             output = run(ldm_unet, given)
             close(output, expected)
             differs(output, dense)
@@ -107,11 +105,26 @@ def test_auto_keeps_the_grid(ldm_unet):
     close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3, 2: 3, 4: 3}), given))
 
 
-def test_cached_indices_are_freed_with_the_patch(ldm_unet):
-    with patched(ldm_unet, Settings(factor=2)):
-        run(ldm_unet, inputs(16, 24))
-        assert _on_device.cache_info().currsize == 1
-    assert _on_device.cache_info().currsize == 0
+def indices() -> int:
+    """How many index tensors are held."""
+    gc.collect()
+    return sum(type(each) is torch.Tensor and each.dtype == torch.int64 and each.ndim == 1 for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(factor=2), Settings(factor=1.25), Settings(factor=4, taper=True)], ids=["2", "1.25", "taper"]
+)
+def test_only_the_indices_of_the_present_step_are_held(ldm_unet, settings):
+    """Whatever the ratio, however many steps and sizes were sampled."""
+    before = indices()
+    with patched(ldm_unet, settings) as patch:
+        for step in range(12):
+            patch.at(step, 12)
+            for grid in ((16, 24), (24, 16)):
+                run(ldm_unet, inputs(*grid))
+            assert indices() == before + 2
+    del patch
+    assert indices() == before
 
 
 def test_auto_has_no_effect_on_small_images(ldm_unet):

@@ -1,12 +1,14 @@
-"""The state of a call belongs to the call: threads, recomputed forwards, several forwards before a backward, fake
-tensors, temporal attention; and hooks only where there is something to do."""
+"""The state of a call belongs to the call: threads, gradients, fake tensors, temporal attention."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
-import diffusers
 import pytest
 import torch
 from torch import nn
@@ -16,9 +18,18 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.unit.comparing import close, differs
 from tests.unit.plain_attention import replace_attention
-from tests.unit.small_models import CONTEXT, diffusers_unet, hook_counts, inputs, ldm_unet, randomize_zero_weights, run
-from todo import Settings, apply_patch, patched, remove_patch
-from todo.downsample import _on_device
+from tests.unit.small_models import (
+    CONTEXT,
+    diffusers_unet,
+    hook_counts,
+    inputs,
+    ldm_unet,
+    level_inputs,
+    motion_unet,
+    one_level,
+    run,
+)
+from todo import Settings, patched, remove_patch
 
 CYCLE = Settings(factor=2)
 
@@ -81,6 +92,52 @@ def test_a_thread_that_says_nothing_follows_the_one_that_does():
     assert torch.equal(found[0], expected)
 
 
+def test_threads_that_have_ended_leave_only_counts():
+    """As of a server that makes each image in a thread of its own."""
+    unet = one_level()
+    given = level_inputs(8, 8)
+
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    with patched(unet, CYCLE) as patch:
+
+        def sample() -> None:
+            patch.at(0, 4)
+            run(unet, given)
+
+        def sample_in_threads(number: int) -> None:
+            for _ in range(number):
+                thread = threading.Thread(target=sample)
+                thread.start()
+                thread.join()
+
+        sample_in_threads(2)
+        before = objects()
+        sample_in_threads(50)
+        assert objects() - before < 50
+        assert {(row.calls, row.downsampled) for row in patch.report()} == {(52, 52)}
+
+
+def test_a_failed_call_in_another_thread_leaves_no_tokens():
+    unet = one_level()
+    held = []
+
+    def fail(module, args):
+        held.append(weakref.ref(args[0]))
+        raise MemoryError
+
+    with patched(unet, CYCLE), ThreadPoolExecutor(1) as pool:
+        handle = unet.attention.to_k.register_forward_pre_hook(fail)
+        with pytest.raises(MemoryError):
+            pool.submit(run, unet, level_inputs(16, 24)).result()
+        handle.remove()
+        remove_patch(unet)
+        gc.collect()
+        assert held[0]() is None, "the thread is still there, but the patch is not"
+
+
 # --- gradients
 
 
@@ -88,24 +145,21 @@ def trainable(make, **changes) -> nn.Module:
     return make(**changes).requires_grad_(True).train()
 
 
-def gradients(unet, patch, calls, recompute=None) -> list[torch.Tensor]:
+def gradients(unet, patch, recompute=None) -> list[torch.Tensor]:
     """Of the sum of several forwards, each at a size and step of its own, by one backward."""
     unet.zero_grad()
     losses = []
-    for step, grid in calls:
+    for step, grid in [(0, (8, 16)), (1, (16, 8)), (2, (8, 16)), (6, (8, 16))]:
         if patch:
             patch.at(step, 8)
         given = tuple(each.requires_grad_() if each.ndim == 4 else each for each in inputs(*grid, seed=step))
         output = recompute(unet, *given) if recompute else unet(*given)
         losses.append((output if isinstance(output, torch.Tensor) else output.sample).square().mean())
-    if patch:
-        patch.at(7, 8)  # sampling has gone on by the time of the backward
+    if patch:  # a preview is sampled before the backward
+        patch.at(1, 8)
+        run(unet, inputs(8, 16))
     sum(losses).backward()
     return [parameter.grad.clone() for parameter in unet.parameters() if parameter.grad is not None]
-
-
-CALLS = [(0, (8, 16)), (1, (16, 8)), (2, (8, 16)), (6, (8, 16))]
-WINDOW = Settings(factor=2, end=0.5)
 
 
 def outer(unet, *given):
@@ -116,27 +170,55 @@ def outer_reentrant(unet, *given):
     return checkpoint(lambda *each: unet(*each).sample, *given, use_reentrant=True)
 
 
-@pytest.mark.parametrize("settings", [CYCLE, WINDOW], ids=["cycle", "window"])
-@pytest.mark.parametrize("how", ["ldm", "diffusers", "outer", "outer reentrant"])
-def test_what_is_computed_again_is_what_was_computed(settings, how):
-    """Gradients with checkpointing equal those without: several sizes and steps before one backward."""
-    make, changes = (ldm_unet, {"num_res_blocks": 1}) if how == "ldm" else (diffusers_unet, {})
-    plain = trainable(make, **changes)
-    again = trainable(make, **changes, **({"use_checkpoint": True} if how == "ldm" else {}))
-    again.load_state_dict(plain.state_dict())
+@pytest.mark.parametrize("how", ["plain", "ldm", "diffusers", "outer", "outer reentrant"])
+@pytest.mark.parametrize("ends", ["with the patch", "before the backward"])
+def test_gradients_are_those_without_todo(how, ends):
+    """Whatever kind of checkpoint computes a call again, and whether or not the patch is still on by then."""
+    make, changes = (ldm_unet, {"num_res_blocks": 1, "use_checkpoint": True}) if how == "ldm" else (diffusers_unet, {})
+    unet = trainable(make, **changes)
     if how == "diffusers":
-        again.enable_gradient_checkpointing()
+        unet.enable_gradient_checkpointing()
     recompute = {"outer": outer, "outer reentrant": outer_reentrant}.get(how)
-    dense = gradients(plain, None, CALLS)
-    with patched(plain, settings) as patch:
-        expected = gradients(plain, patch, CALLS)
-        calls = [(row.calls, row.downsampled) for row in patch.report()]
-    with patched(again, settings) as patch:
-        found = gradients(again, patch, CALLS, recompute)
-        assert [(row.calls, row.downsampled) for row in patch.report()] == calls
-    assert any(not torch.allclose(one, other, rtol=1e-2) for one, other in zip(expected, dense, strict=True))
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    expected = gradients(unet, None, recompute)
+    with patched(unet, CYCLE) as patch:
+        if ends == "with the patch":
+            found = gradients(unet, patch, recompute)
+        else:
+            unet.zero_grad()
+            output = unet(*inputs(8, 16))
+            patch.remove()
+            getattr(output, "sample", output).square().mean().backward()
+            found = [parameter.grad.clone() for parameter in unet.parameters() if parameter.grad is not None]
+            unet.zero_grad()
+            output = unet(*inputs(8, 16))
+            getattr(output, "sample", output).square().mean().backward()
+            expected = [parameter.grad.clone() for parameter in unet.parameters() if parameter.grad is not None]
+        reasons = {reason for row in patch.report() for reason in row.skips}
+    assert all(map(torch.equal, found, expected))
+    assert reasons == {"while gradients are computed"}
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, nullcontext])
+def test_an_image_needs_no_gradients(context):
+    """Sampling acts with frozen weights in any mode, and with trainable ones where nothing is recorded."""
+    unet = diffusers_unet().requires_grad_(context is torch.no_grad)
+    with patched(unet, CYCLE) as patch, context():
+        patch.at(0, 4)
+        unet(*inputs(16, 24))
+        assert {(row.calls, row.downsampled) for row in patch.report()} == {(1, 1)}
+
+
+@pytest.mark.parametrize("which", ["latent", "text", "one weight"])
+def test_whatever_requires_a_gradient_leaves_the_call_whole(which):
+    unet = diffusers_unet()
+    latent, timestep, text = inputs(16, 24)
+    wanted = {"latent": latent, "text": text, "one weight": unet.conv_out.weight}[which].requires_grad_()
+    dense = unet(latent, timestep, text).sample
+    with patched(unet, CYCLE) as patch:
+        patch.at(0, 4)
+        assert torch.equal(unet(latent, timestep, encoder_hidden_states=text).sample, dense)
+        assert {row.downsampled for row in patch.report()} == {0}
+    assert wanted.requires_grad
 
 
 # --- fake tensors
@@ -153,7 +235,6 @@ def test_fake_tensors_leave_nothing_behind():
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
             fake = unet(*(mode.from_tensor(each) for each in given)).sample
         assert fake.shape == expected.shape
-        assert _on_device.cache_info().currsize == 0
         assert torch.equal(run(unet, given), expected)
 
 
@@ -186,16 +267,7 @@ def test_a_traced_graph_computes_the_same():
 @pytest.mark.parametrize("size", [(16, 16), (8, 8)])
 def test_temporal_attention_is_none_of_ours(frames, size):
     """AnimateDiff on SDXL: with 16 frames, a grid of 4 by 4 has as many positions as there are frames."""
-    torch.manual_seed(2)
-    unet = randomize_zero_weights(
-        diffusers.UNetMotionModel(
-            sample_size=16, block_out_channels=(32, 64, 64), norm_num_groups=8, cross_attention_dim=CONTEXT,
-            down_block_types=("DownBlockMotion", "CrossAttnDownBlockMotion", "CrossAttnDownBlockMotion"),
-            up_block_types=("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion", "UpBlockMotion"),
-            layers_per_block=1, num_attention_heads=2, motion_num_attention_heads=2, use_motion_mid_block=False,
-            transformer_layers_per_block=(1, 1, 1),
-        )
-    )  # fmt: skip
+    unet = motion_unet()
     latent = torch.randn(1, 4, frames, *size)
     text = torch.randn(1, 7, CONTEXT).expand(frames, -1, -1)
 
@@ -214,71 +286,3 @@ def test_temporal_attention_is_none_of_ours(frames, size):
     for path in {row.name.partition(".transformer_blocks")[0] for row in rows}:
         replace_attention(unet, path, size[0] // 2, size[1] // 2, 2)
     close(output(), found)
-
-
-# --- hooks only where there is something to do
-
-
-def hooked(unet: nn.Module) -> set[str]:
-    """The modules with hooks, by the last part of their names."""
-    return {
-        name.rpartition(".")[2] if "attn1" in name else ("transformer" if name else "unet")
-        for name, module in unet.named_modules()
-        if module._forward_pre_hooks
-    }
-
-
-@pytest.fixture
-def nothing_compiled(monkeypatch):
-    """Other tests may have compiled something in this process, and hooks then stay."""
-    monkeypatch.setattr("todo.network.has_compiled", lambda: False)
-
-
-@pytest.mark.parametrize("make", [ldm_unet, diffusers_unet])
-def test_an_idle_network_has_one_hook(make, nothing_compiled):
-    unet = make()
-    patch = apply_patch(unet, Settings(factor=2, start=0.5))
-    patch.at(0, 10)
-    dense = run(unet, inputs(16, 24))
-    assert hooked(unet) == {"unet"}, "outside the window"
-    patch.at(5, 10)
-    differs(run(unet, inputs(16, 24)), dense)
-    assert hooked(unet) == {"unet", "transformer", "to_q", "to_k", "to_v"}
-    patch.at(0, 10)
-    assert torch.equal(run(unet, inputs(16, 24)), dense)
-    assert hooked(unet) == {"unet"}
-    remove_patch(unet)
-    with patched(unet, Settings(grid=16)) as patch:
-        assert torch.equal(run(unet, inputs(16, 16)), run(unet, inputs(16, 16)))
-        assert hooked(unet) == {"unet"}, "a size without effect"
-        assert {reason for row in patch.report() for reason in row.skips} == {"at this size"}
-        run(unet, inputs(32, 16))
-        assert hooked(unet) == {"unet", "transformer", "to_q", "to_k", "to_v"}
-    assert hook_counts(unet) == {}
-
-
-def test_a_level_without_anything_to_do_has_no_hook(nothing_compiled):
-    unet = ldm_unet()
-    with patched(unet, Settings(factor=2, deep_factor=1.001, max_downsample=2)):
-        run(unet, inputs(16, 24))
-        assert not any("attn1" in name and ("blocks.4." in name or "blocks.5." in name) for name in hook_counts(unet))
-
-
-def test_calls_of_ours_are_few(nothing_compiled):
-    """Per UNet call that acts: one for the UNet, one for each transformer, three for each block."""
-    unet = diffusers_unet(transformer_layers_per_block=(3, 1))
-    with patched(unet, CYCLE) as patch:
-        patch.at(0, 4)
-        run(unet, inputs(16, 24))
-        patch.at(0, 4)
-        entered = []
-
-        def watch(frame, event, argument):
-            if event == "call" and frame.f_code.co_name == "__call__" and frame.f_code.co_filename.endswith("hook.py"):
-                entered.append(frame)
-
-        sys.setprofile(watch)
-        run(unet, inputs(16, 24))
-        sys.setprofile(None)
-    transformers, blocks = 3, 9
-    assert len(entered) == 1 + transformers + 3 * blocks

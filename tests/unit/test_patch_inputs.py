@@ -14,6 +14,21 @@ from todo import Settings, patched
 FIXED = Settings(factor=2, phase="fixed")
 
 
+def inside(level, given, call):
+    """What `call` returns where it takes the place of self-attention, within a call of the transformer."""
+    results = []
+
+    def forward(x, context=None, mask=None):
+        del level.attention.forward
+        results.append(call())
+        return x
+
+    level.attention.forward = forward
+    run(level, given)
+    (result,) = results
+    return result
+
+
 def test_a_context_of_whole_grids(level):
     grid = (13, 9)
     given = level_inputs(*grid, batch=2)
@@ -21,14 +36,13 @@ def test_a_context_of_whole_grids(level):
     bank = torch.cat([tokens, torch.randn_like(tokens), torch.randn_like(tokens)], dim=1)
     with patched(level, Settings(factor=2)) as patch, torch.no_grad():
         patch.at(1, 20)
-        run(level, given)
-        output = level.attention(tokens, context=bank)
-        positional = level.attention(tokens, bank)
+        output = inside(level, given, lambda: level.attention(tokens, context=bank))
+        positional = inside(level, given, lambda: level.attention(tokens, bank))
         expected = attend(level.attention, tokens, subsample(bank, *grid, 2, offset=OFFSETS[1]))
         close(output, expected)
         close(positional, expected)
         (row,) = patch.report()
-        assert (row.calls, row.downsampled, row.kept) == (3, 3, 7 * 5)
+        assert (row.calls, row.downsampled, row.kept) == (2, 2, 7 * 5)
 
 
 @pytest.mark.parametrize("length", [1, 77, 13 * 9 - 1, 13 * 9 + 1, 2 * 13 * 9 + 5])
@@ -40,10 +54,9 @@ def test_a_context_of_other_tokens(level, length):
     with torch.no_grad():
         dense = level.attention(tokens, context=text)
     with patched(level, FIXED) as patch, torch.no_grad():
-        run(level, given)
-        assert torch.equal(level.attention(tokens, context=text), dense)
+        assert torch.equal(inside(level, given, lambda: level.attention(tokens, context=text)), dense)
         (row,) = patch.report()
-        assert (row.calls, row.downsampled) == (2, 1)
+        assert (row.calls, row.downsampled) == (1, 0)
         ((reason, count),) = row.skips.items()
         assert count == 1
         assert "multiple" in reason
@@ -115,51 +128,65 @@ def test_tiled_queries_alone(level):
 
 
 @pytest.fixture
-def hooked(level):
-    """A patched attention module whose grid is known, its patch, tokens for its projections, and the reference."""
+def projected(level):
+    """A function that calls projections within a call of the transformer, as an attention would, and returns their
+    results; the patch, tokens for the projections, and the reference of which are kept."""
     grid = (13, 9)
     given = level_inputs(*grid)
     tokens, _ = attention_calls(level, given)
+
+    def call(*calls):
+        return inside(level, given, lambda: [getattr(level.attention, name)(each) for name, each in calls])
+
     with patched(level, FIXED) as patch, torch.no_grad():
-        run(level, given)
-        yield level.attention, patch, tokens, lambda whole: subsample(whole, *grid, 2)
+        yield call, patch, tokens, lambda whole: subsample(whole, *grid, 2)
 
 
-def test_values_alone_stay_whole(hooked):
-    attention, patch, tokens, fewer = hooked
-    attention.to_q(tokens)
-    assert torch.equal(attention.to_k(tokens), project(attention.to_k, fewer(tokens)))
-    assert torch.equal(attention.to_v(tokens), project(attention.to_v, fewer(tokens)))
-    assert torch.equal(attention.to_v(tokens), project(attention.to_v, tokens))
-    attention.to_q(tokens)
-    assert torch.equal(attention.to_v(tokens), project(attention.to_v, tokens))
-    assert patch.report()[0].calls == 2
+def test_values_alone_stay_whole(level, projected):
+    call, patch, tokens, fewer = projected
+    attention = level.attention
+    keys, values, again = call(("to_q", tokens), ("to_k", tokens), ("to_v", tokens), ("to_v", tokens))[1:]
+    assert torch.equal(keys, project(attention.to_k, fewer(tokens)))
+    assert torch.equal(values, project(attention.to_v, fewer(tokens)))
+    assert torch.equal(again, project(attention.to_v, tokens))
+    assert torch.equal(call(("to_q", tokens), ("to_v", tokens))[1], project(attention.to_v, tokens))
+    assert patch.report()[0].downsampled == 1
 
 
-def test_keys_without_queries_stay_whole(hooked):
-    attention, patch, tokens, _ = hooked
-    assert torch.equal(attention.to_k(tokens), project(attention.to_k, tokens))
-    assert torch.equal(attention.to_v(tokens), project(attention.to_v, tokens))
+def test_keys_without_queries_stay_whole(level, projected):
+    call, patch, tokens, _ = projected
+    keys, values = call(("to_k", tokens), ("to_v", tokens))
+    assert torch.equal(keys, project(level.attention.to_k, tokens))
+    assert torch.equal(values, project(level.attention.to_v, tokens))
     assert sum(patch.report()[0].skips.values()) == 1
 
 
-def test_separate_inputs_for_keys_and_values(hooked):
+def test_separate_inputs_for_keys_and_values(level, projected):
     """As from a hypernetwork."""
-    attention, _, tokens, fewer = hooked
+    call, _, tokens, fewer = projected
     for_keys, for_values = tokens + 1, tokens * 2
-    attention.to_q(tokens)
-    assert torch.equal(attention.to_k(for_keys), project(attention.to_k, fewer(for_keys)))
-    assert torch.equal(attention.to_v(for_values), project(attention.to_v, fewer(for_values)))
+    _, keys, values = call(("to_q", tokens), ("to_k", for_keys), ("to_v", for_values))
+    assert torch.equal(keys, project(level.attention.to_k, fewer(for_keys)))
+    assert torch.equal(values, project(level.attention.to_v, fewer(for_values)))
 
 
-def test_whole_keys_have_whole_values(hooked):
-    attention, _, tokens, _ = hooked
+def test_whole_keys_have_whole_values(projected):
+    call, _, tokens, _ = projected
     text = torch.randn(1, 77, tokens.shape[2])
-    attention.to_q(tokens)
-    assert attention.to_k(text).shape[1] == attention.to_v(text).shape[1] == 77
-    attention.to_q(tokens)
-    assert attention.to_k(text).shape[1] == 77
-    assert attention.to_v(tokens).shape[1] == tokens.shape[1]
+    _, keys, values = call(("to_q", tokens), ("to_k", text), ("to_v", text))
+    assert keys.shape[1] == values.shape[1] == 77
+    _, keys, values = call(("to_q", tokens), ("to_k", text), ("to_v", tokens))
+    assert (keys.shape[1], values.shape[1]) == (77, tokens.shape[1])
+
+
+def test_attention_outside_of_a_transformer_stays_whole(level):
+    """As where a backward pass computes a block again."""
+    tokens, _ = attention_calls(level, level_inputs(13, 9))
+    with torch.no_grad():
+        dense = level.attention(tokens)
+        with patched(level, FIXED):
+            run(level, level_inputs(13, 9))
+            assert torch.equal(level.attention(tokens), dense)
 
 
 def test_keys_and_values_share_one_gather(level):

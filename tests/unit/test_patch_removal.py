@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,16 @@ import torch
 import todo
 from tests.unit.comparing import close, differs, reference_unet
 from tests.unit.plain_attention import attend
-from tests.unit.small_models import SD1_BLOCKS, WebUIModel, assert_no_hooks, hook_counts, inputs, level_inputs, run
+from tests.unit.small_models import (
+    SD1_BLOCKS,
+    WebUIModel,
+    assert_no_hooks,
+    hook_counts,
+    inputs,
+    level_inputs,
+    one_level,
+    run,
+)
 from tests.unit.small_models import ldm_unet as make_ldm_unet
 from todo import Settings, apply_patch, patched, remove_patch
 
@@ -199,3 +210,95 @@ def test_projections_bypassed_in_every_call_are_counted(level):
         (row,) = patch.report()
     assert (row.calls, row.downsampled) == (1, 0)
     assert "bypass" in next(iter(row.skips))
+
+
+def lines_of(call) -> int:
+    """How many lines of the package a call runs."""
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if "todo" not in Path(frame.f_code.co_filename).parts[-2:-1]:
+            return None
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def interrupted_at(line: int, call) -> bool:
+    """Runs a call that Ctrl-C interrupts before its n-th line of the package; whether it came to that."""
+    seen = 0
+
+    def trace(frame, event, argument):
+        nonlocal seen
+        if "todo" not in Path(frame.f_code.co_filename).parts[-2:-1]:
+            return None
+        seen += event == "line"
+        if seen == line and event == "line":
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["plain", "patched before"])
+def test_an_interrupt_anywhere_leaves_no_hook(before):
+    model = one_level()
+    for line in range(1, lines_of(lambda: apply_patch(one_level(), FIXED)) + 50, 3):
+        earlier = apply_patch(model, Settings(factor=4)) if before else None
+        if interrupted_at(line, lambda: apply_patch(model, FIXED)) and not (earlier and earlier.attached):
+            assert_no_hooks(model)
+        remove_patch(model)
+        assert_no_hooks(model)
+
+
+@pytest.mark.parametrize("failing", ["register_forward_hook", "register_forward_pre_hook"])
+def test_an_exception_while_hooks_are_put_on_leaves_none(monkeypatch, failing):
+    model, register = one_level(depth=3), getattr(torch.nn.Module, failing)
+    for number in range(1 if failing == "register_forward_hook" else 3):
+        calls = iter(range(100))
+
+        def fail(module, hook, number=number, calls=calls, **options):
+            handle = register(module, hook, **options)
+            if next(calls) == number:
+                raise MemoryError
+            return handle
+
+        monkeypatch.setattr(torch.nn.Module, failing, fail)
+        with pytest.raises(MemoryError):
+            apply_patch(model, FIXED)
+        monkeypatch.undo()
+        assert_no_hooks(model)
+
+
+@pytest.mark.parametrize("settings", [{"factor": 2}, None, 2.0])
+def test_settings_of_another_type_are_refused(level, settings):
+    with pytest.raises(TypeError, match=r"settings must be todo\.Settings, not "):
+        apply_patch(level, settings)
+    assert_no_hooks(level)
+
+
+def test_a_call_that_fails_is_no_bypass(level):
+    """As where the device runs out of memory, before the block or within it."""
+    with patched(level, FIXED) as patch:
+        for module in (level.transformer.proj_in, level.attention.to_out):
+            handle = module.register_forward_pre_hook(_interrupt)
+            with pytest.raises(InterruptedError):
+                run(level, level_inputs(13, 9))
+            handle.remove()
+        run(level, level_inputs(13, 9))
+        assert all(row.skips == {} for row in patch.report())

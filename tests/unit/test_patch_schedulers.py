@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.unit.test_diffusers_pipelines import INPUT_IMAGE, PLAIN, Kind, generate, make
+from tests.unit.test_hot_path import Operations
 from todo import Settings, patched
 
 IMAGE_TO_IMAGE = Kind("StableDiffusionImg2ImgPipeline", {"image": INPUT_IMAGE})
@@ -107,9 +108,16 @@ def test_a_scheduler_that_is_replaced_is_followed():
         check(pipeline, patch, PLAIN, num_inference_steps=4)
 
 
-def test_no_scheduler_that_counts_is_waited_for(monkeypatch):
-    """Those with a step index tell it without a look at the timestep."""
-    pipeline = make(PLAIN, lambda: scheduler("EulerDiscreteScheduler"))
-    monkeypatch.setattr("todo.progress._position_of", lambda *_: pytest.fail("looked the timestep up"))
-    with patched(pipeline, WINDOW) as patch:
-        check(pipeline, patch, PLAIN, num_inference_steps=4)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_no_scheduler_is_waited_for(name):
+    """A timestep is a view of the scheduler's, and its place there says which step it is: nothing is read."""
+
+    def reads() -> int:
+        with Operations() as operations:
+            generate(pipeline, num_inference_steps=4)
+        return operations.counts["aten._local_scalar_dense.default"]
+
+    pipeline = make(PLAIN, lambda: scheduler(name))
+    dense = reads()
+    with patched(pipeline, WINDOW):
+        assert reads() == dense

@@ -53,7 +53,7 @@ def ldm_call(width: int, height: int, context: int):
 SETTINGS = [
     Settings(factor=2, phase="fixed"),
     Settings(factor=3, deep_factor=1.5, max_downsample=4),
-    Settings(grid=32, max_downsample=2, method="area"),
+    Settings(grid=32, max_downsample=2, method="nearest-exact"),
 ]
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from tests.unit.small_models import SD1_BLOCKS, OneLevel, WebUIModel, diffusers_unet, ldm_unet
-from todo import Settings, UnsupportedModelError, apply_patch, remove_patch
+from tests.unit.small_models import (
+    CONTEXT,
+    SD1_BLOCKS,
+    OneLevel,
+    WebUIModel,
+    assert_no_hooks,
+    diffusers_unet,
+    ldm_unet,
+    motion_unet,
+)
+from todo import Settings, UnsupportedModelError, apply_patch, patched, remove_patch
 from todo.unet import find_self_attention, find_unet
 
 
@@ -229,3 +240,49 @@ def test_only_cross_attention():
     unet = diffusers_unet(only_cross_attention=(True, False))
     assert set(levels(unet)) == {"down_blocks.1.attentions.0", "up_blocks.0.attentions.0", "up_blocks.0.attentions.1"}
     assert set(levels(unet).values()) == {1}
+
+
+def test_freenoise_wraps_the_layers():
+    """AnimateDiff's split inference: levels and attention are found within the wrappers, and act."""
+    from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
+
+    pipeline = AnimateDiffFreeNoiseMixin()
+    unet = pipeline.unet = motion_unet(middle=True)
+    latent, text = torch.randn(1, 4, 4, 16, 24), torch.randn(1, 7, CONTEXT).expand(4, -1, -1)
+
+    def output(patch) -> torch.Tensor:
+        patch.at(0, 4)
+        with torch.no_grad():
+            return unet(latent, torch.tensor([500.0]), text).sample
+
+    expected = [(block.resolution, block.depth) for block in find_self_attention(unet)]
+    with patched(unet, Settings(factor=2)) as patch:
+        whole = output(patch)
+    pipeline.enable_free_noise_split_inference(temporal_split_size=2)
+    assert [(block.resolution, block.depth) for block in find_self_attention(unet)] == expected
+    with patched(unet, Settings(factor=2)) as patch:
+        torch.testing.assert_close(output(patch), whole)
+        assert {(row.calls, row.downsampled) for row in patch.report()} == {(2, 2)}, "for each half of the frames"
+    assert_no_hooks(unet)
+
+
+class PlainDownsample(nn.Module):
+    """A stand-in for the resampling layers of sd-scripts, which hold a convolution and nothing that says what they are
+    for (library/sdxl_original_unet.py)."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.op = nn.Conv2d(8, 8, 3, stride=stride, padding=1)
+
+
+def test_resampling_layers_that_only_hold_a_convolution(ldm_unet):
+    transformers = [copy.deepcopy(ldm_unet.input_blocks[1][1]) for _ in range(4)]
+    unet = nn.Module()
+    unet.input_blocks = nn.ModuleList(
+        [nn.ModuleList([nn.Conv2d(4, 8, 3)]), nn.ModuleList([PlainDownsample(2)]), nn.ModuleList([transformers[0]]),
+         nn.ModuleList([PlainDownsample(2)]), nn.ModuleList([transformers[1]])]
+    )  # fmt: skip
+    unet.output_blocks = nn.ModuleList(
+        [nn.ModuleList([transformers[2], PlainDownsample(1)]), nn.ModuleList([transformers[3], PlainDownsample(1)])]
+    )
+    assert [block.resolution for block in find_self_attention(unet)] == [1, 2, 2, 1]

@@ -78,7 +78,7 @@ def test_a_request_is_accepted(host, args, expected):
 
 
 def test_a_dict_and_a_list_are_equivalent(host):
-    values = [True, "manual", 48, 3.0, 2.0, 2, "area", "fixed", 0.25, 0.75, True, "first", 4.0, False, True]
+    values = [True, "manual", 48, 3.0, 2.0, 2, "nearest-exact", "fixed", 0.25, 0.75, True, "first", 4.0, False, True]
     assert asked(host, *values) == asked(host, dict(zip(POSITIONS, values, strict=True)))
 
 

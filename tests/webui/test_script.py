@@ -31,7 +31,7 @@ def test_nothing_of_ours_is_imported_after_loading(host, tmp_path):
 
     assert str(standin.ROOT) not in sys.path
     before = {name for name in sys.modules if name.split(".")[0] == "todo"}
-    host.generate({"factor": 2, "method": "area"}, enable_hr=True)
+    host.generate({"factor": 2, "method": "nearest-exact"}, enable_hr=True)
     host.generate({"factor": "wrong"}, steps=1)
     assert {name for name in sys.modules if name.split(".")[0] == "todo"} == before
 

@@ -132,7 +132,7 @@ def test_an_axis_switches_todo_on_in_the_mode_of_its_knob(host):
     [
         ("grid", "16", {"ToDo": "auto", "ToDo grid": "16"}),
         ("hires_factor", "2", {"ToDo": "manual", "ToDo hires factor": "2.0"}),
-        ("method", "area", {"ToDo": "manual", "ToDo method": "area"}),
+        ("method", "nearest-exact", {"ToDo": "manual", "ToDo method": "nearest-exact"}),
         ("mode", "auto", {"ToDo": "auto", "ToDo grid": "48"}),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 from torch.nn import Module
 
 from ..patch import Patch, put_on
-from ..report import BlockReport, summary, why_none
+from ..report import BlockReport, in_words, why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
 from . import host, infotext
@@ -130,7 +130,7 @@ def finish(p: Any, processed: Any) -> None:
         processed.comments += f"ToDo has no effect {reason}\n"
     elif generation.steps:
         unsupported = f"; no effect {generation.unsupported}" if generation.unsupported else ""
-        logger.info(summary(generation.report()) + unsupported)
+        logger.info("; ".join(in_words(generation.report())) + unsupported)
 
 
 def remove_all() -> None:

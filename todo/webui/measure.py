@@ -7,6 +7,7 @@ after its first step.
 
 from __future__ import annotations
 
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,6 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-from ..compiled import is_compiled
 from ..patch import put_on
 from ..plan import plan
 from ..report import why_none
@@ -101,7 +101,7 @@ class Measurement:
             return
         try:
             unet = find_unet(host.unet_owner(host.loaded_model()))
-            if is_compiled(unet):
+            if _is_compiled(unet):
                 raise CompiledError(COMPILED)
         except (UnsupportedModelError, CompiledError) as error:
             self.refused = error
@@ -259,3 +259,23 @@ def _predicted(current: Pass, settings: Settings | None, family: str | None) -> 
     if settings is None or family is None:
         return None
     return plan(current.width, current.height, settings, family, current.hires).unet.times_less
+
+
+def _is_compiled(network: Module) -> bool:
+    """Whether a network or part of it is under torch.compile: wrapped, compiled in place, by a compiled forward, or by
+    a wrapper that is in place only during the call, as in Forge Neo, and has compiled the network's forward before."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return _has_compiled_code(network) or any(
+        getattr(module, "_orig_mod", None) is not None
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+        for module in network.modules()
+    )
+
+
+def _has_compiled_code(network: Module) -> bool:
+    dynamo: Any = sys.modules["torch._dynamo"]
+    entries = getattr(dynamo.eval_frame, "_debug_get_cache_entry_list", None)
+    code = getattr(type(network).forward, "__code__", None)
+    return bool(entries and code and entries(code))
