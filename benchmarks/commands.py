@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
-    _add_overhead(command("overhead", _overhead, "Times the patch's own Python: a self-attention block dense, idle and "
-                          "acting."))  # fmt: skip
+    _add_compile(command("compile", _compile, "Counts how much of a UNet runs compiled, dense and with ToDo."))
+    _add_overhead(command("overhead", _overhead, "Times the patch's own hooks, idle and acting."))
     _add_fidelity(
         command(
             "fidelity",
@@ -111,8 +111,15 @@ def _add_memory(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
-    add_number(parser.add_argument, "rounds", 1000, "timed rounds (default: %(default)s)", default=40)
-    add_output(parser.add_argument, "overhead")
+    add = parser.add_argument
+    add_number(add, "calls", 100_000, "timed calls, of which the least counts (default: %(default)s)", default=500)
+    add_output(add, "overhead")
+
+
+def _add_compile(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--comfyui", type=Path, metavar="FOLDER", help="measure the UNet of the ComfyUI in this folder, by its Python")
+    add_output(add, "compile")
 
 
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
@@ -188,10 +195,17 @@ def _memory(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compile(options: argparse.Namespace) -> int:
+    from benchmarks.speed import compiling
+
+    compiling.run(options.comfyui, options.output, options.name)
+    return 0
+
+
 def _overhead(options: argparse.Namespace) -> int:
     from benchmarks.speed import overhead
 
-    overhead.run(options.rounds, options.output, options.name)
+    overhead.run(options.calls, options.output, options.name)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from benchmarks import peers
-from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_by_block, patched_with_offsets, patched_with_order
+from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_with_offsets, patched_with_order
 from benchmarks.method import DENSE, ApplyToDo, LatentSize, Method, dense_attention, with_todo
 from benchmarks.speed.methods import SD1_GRID, paper_settings, per_side
 from benchmarks.tiny.model import TRAINED_GRID
@@ -89,7 +89,6 @@ def _tiled(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextM
 
 _PHASES: dict[str, ApplyToDo] = {
     **{name: partial(patched_with_order, order=order) for name, order in ORDERS.items()},
-    "by block too": patched_by_block,
     **{name: partial(patched_with_offsets, offsets=offsets) for name, offsets in OFFSETS.items()},
 }
 
@@ -123,17 +122,21 @@ _VARIANTS = (
         for factor in (2, 4)
         if not _is_todos_order(name, factor)
     ),
-    *(
-        _todo(f"{FINEST_ONLY}, {name}", factor, method=name)
-        for name in ("nearest-exact", "bilinear", "area")
-        for factor in (2, 4)
-    ),
+    *(_todo(f"{FINEST_ONLY}, {name}", factor, method=name) for name in ("nearest-exact",) for factor in (2, 4)),
     _todo(f"{FINEST_ONLY}, taper", 4, taper=True),
     _todo(f"{FINEST_ONLY}, from 20 % of the steps", 4, start=0.2),
 )
 
 VARIANTS = tuple(method.name for method in _VARIANTS)
 """Names of other patterns, downsampling methods and step windows, all at the finest level."""
+
+GIVEN_UP = tuple(
+    named(curve, factor)
+    for curve in (with_phases("by block too"), f"{FINEST_ONLY}, bilinear", f"{FINEST_ONLY}, area")
+    for factor in (2, 4)
+)
+"""Names of variants that were measured and are no more: each block one phase ahead of the one before, and tokens that
+are blended."""
 
 _RIVALS = (named(FINEST_ONLY, 2), named(PAPER, 2), named(TOKEN_MERGING, 2), named(TILES, 2))
 

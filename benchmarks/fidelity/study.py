@@ -10,6 +10,7 @@ from benchmarks import output
 from benchmarks.fidelity import paper
 from benchmarks.fidelity.methods import (
     FINEST_ONLY,
+    GIVEN_UP,
     GRIDS,
     METHODS,
     PAPER,
@@ -158,11 +159,14 @@ def sampling_table(results: Sequence[Result]) -> Table:
 def variant_table(results: Sequence[Result]) -> Table:
     """By variant: squared errors over those of ToDo at the finest level and the same factor."""
     results = _having(results, VARIANTS)
-    rows = [
-        [name, *(f"{result.ratio(name, named(FINEST_ONLY, METHODS[name].factor)):.2f}" for result in results)]
-        for name in VARIANTS
-    ]
+    measured = [name for name in (*VARIANTS, *GIVEN_UP) if all(name in result.methods for result in results)]
+    rows = [[name, *(f"{result.ratio(name, _finest_like(name)):.2f}" for result in results)] for name in measured]
     return ["", *(str(result.sampling) for result in results)], rows
+
+
+def _finest_like(name: str) -> str:
+    """ToDo at the finest level with the factor of a variant."""
+    return named(FINEST_ONLY, float(name.rpartition("f=")[2]))
 
 
 def _having(results: Sequence[Result], methods: Sequence[str]) -> list[Result]:

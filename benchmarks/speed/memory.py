@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.method import Method
 from benchmarks.speed.methods import set_step
 from benchmarks.speed.models import call, inputs, latent_size
-from todo.downsample import phase_order, positions
-from todo.plan import LARGEST_SIDE, plan, side_step
+from todo.plan import LARGEST_SIDE, side_step
 
 
 class Shadow:
@@ -37,10 +36,6 @@ class Shadow:
         """Peak memory in bytes of a call with a method at `size` = (width, height) in pixels, as `LiveStorage` counts
         it."""
         latent = latent_size(size)
-        if method.settings:
-            # The order of offsets is cached and computed from values, which fake tensors lack. So fill the cache first.
-            for level in plan(*size, method.settings(latent), self.family).levels:
-                phase_order(positions(level.grid, level.factor))
         with self._mode, method.apply(self._unet, latent) as patch:
             set_step(patch)
             arguments = inputs(self._unet, self.family, size, batch)

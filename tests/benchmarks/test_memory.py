@@ -22,7 +22,7 @@ DENSE = METHODS["dense"]
 TODO = [
     METHODS["ToDo, 32 per side"],
     todo_with(Settings(mode="manual", factor=1.3, deep_factor=2.5, max_downsample=8)),
-    todo_with(Settings(mode="manual", factor=3, method="area")),
+    todo_with(Settings(mode="manual", factor=3, method="nearest-exact")),
 ]
 INDEX_BYTES = 8
 """For each kept token: its index, which is cached from step to step."""

@@ -28,8 +28,8 @@ def test_an_order_has_all_positions_of_a_cell_and_begins_with_the_papers(order, 
 def test_offsets_keep_each_position_of_each_cell_once(offsets, cell):
     rows, columns = 2 * cell + 1, cell + 1
     kept = [set() for _ in range(rows * columns)]
-    for phase in range(cell**2):
-        down, across = (plane.expand(rows, columns) % cell for plane in offsets(cell, phase, rows, columns))
+    for first in downsample.phase_order(cell):
+        down, across = (plane.expand(rows, columns) % cell for plane in offsets(cell, first, rows, columns, "cpu"))
         for index, position in enumerate(zip(down.flatten().tolist(), across.flatten().tolist(), strict=True)):
             kept[index].add(position)
     assert all(len(positions) == cell**2 for positions in kept)
@@ -39,24 +39,17 @@ def test_offsets_keep_each_position_of_each_cell_once(offsets, cell):
 def test_offsets(phase):
     """Aligned cells are all equal, staggered ones within a row; dithered ones repeat every `cell` cells."""
     order = downsample.phase_order(3)
-    down, across = phases.aligned(3, phase, 4, 5)
+    first = order[phase]
+    down, across = phases.aligned(3, first, 4, 5, "cpu")
     assert set(zip(down.flatten().tolist(), across.flatten().tolist(), strict=True)) == {order[phase]}
-    down, across = phases.staggered(3, phase, 4, 5)
+    down, across = phases.staggered(3, first, 4, 5, "cpu")
     assert down.unique().tolist() == [order[phase][0]]
     assert across.tolist() == [[order[phase][1] + row] * 5 for row in range(4)]
-    down, across = phases.dithered(3, phase, 4, 5)
+    down, across = phases.dithered(3, first, 4, 5, "cpu")
     assert (int(down[0, 0]), int(across[0, 0])) == order[phase]
     assert torch.equal(across[3], across[0])
     assert torch.equal(down[:, :2], down[:, 3:])
     assert len(set(zip(down[:3, :3].flatten().tolist(), across[:3, :3].flatten().tolist(), strict=True))) == 9
-
-
-def test_blocks_can_be_one_phase_apart(tiny_model):
-    with METHODS["ToDo, finest level, phases by block too, f=2"].apply(tiny_model.unet, (16, 16)) as patch:
-        for step in (0, 3):
-            patch.at(step, 20)
-            steps = [transformer.level.decide((16, 16)).moment.step for transformer in patch.transformers]
-            assert steps == [step + index for index in range(len(steps))]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "phases" in name])

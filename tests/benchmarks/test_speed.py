@@ -23,7 +23,7 @@ from todo import Settings, patched, plan
 WIDTH = 32
 ROUNDS = 2
 SIZES = [(256, 128), (128, 128)]
-MANUAL = Settings(mode="manual", factor=3, deep_factor=2, max_downsample=2, method="area")
+MANUAL = Settings(mode="manual", factor=3, deep_factor=2, max_downsample=2, method="nearest-exact")
 AUTO = Settings(grid=16, max_downsample=1)
 MEASURED = [METHODS["dense"], todo_with(AUTO), todo_with(MANUAL), METHODS["limit"]]
 
