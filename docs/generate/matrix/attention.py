@@ -175,7 +175,7 @@ ATTENTION = Table(
         ),
         Row(
             "torch.compile",
-            "works; the model is compiled anew for its first image with ToDo",
+            "works; from torch 2.13 on in as many graphs as without ToDo",
             ("test_compile.py::*",),
             {
                 **on(none("The host does not offer it."), *A1111, FORGE, ERSATZ, CLASSIC),

@@ -55,7 +55,7 @@ COMFYUI = Table(
         Row("EasyCache, LazyCache", f"{TOGETHER} in the steps that are computed", _beside("EasyCache", "LazyCache")),
         Row("HyperTile", "levels that it tiles are left whole, the others downsampled; the log says so",
             _other("what_hypertile")),
-        Row("TorchCompileModel, before ToDo and after", "works; compiled anew for the first run with ToDo",
+        Row("TorchCompileModel, before ToDo and after", "works; from torch 2.13 on in as many graphs as without ToDo",
             _other("a_compiled")),
         Row("a model with other attention, such as Flux", "'no effect on this model', once; the image is the same",
             _other("a_model")),
