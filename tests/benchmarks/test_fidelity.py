@@ -25,6 +25,8 @@ from benchmarks.speed.methods import per_side
 from benchmarks.tiny import model
 from benchmarks.tiny.sampler import TinyImageModel, decode, sample
 from todo import SettingsError
+from todo.downsample import kept_tokens
+from todo.schedule import Moment, factor_at
 from todo.unet import find_self_attention
 
 REQUEST = Request("a cat", (0, 1), (64, 64), Sampling(5))
@@ -66,12 +68,12 @@ def test_every_method_keeps_one_of_f_squared_tokens(tiny_model, name):
 @pytest.mark.parametrize("grid", GRIDS)
 def test_a_grid_is_the_same_share_of_the_trained_one_as_with_sd1(tiny_model, grid):
     """At twice the trained size, as 1024² is for SD1.5 with its 128 × 128 tokens."""
-    with METHODS[of_trained(grid)].apply(tiny_model.unet, (64, 64)) as patch:
-        tiny = patch.transformers[0].level.decide((64, 64))
-    settings = METHODS[per_side(grid)]
-    with settings.apply(tiny_model.unet, (128, 128)) as patch:
-        sd1 = patch.transformers[0].level.decide((128, 128))
-    assert tiny.kept / tiny.tokens == sd1.kept / sd1.tokens == (grid / 128) ** 2
+    shares = []
+    for name, side in ((of_trained(grid), 64), (per_side(grid), 128)):
+        with METHODS[name].apply(tiny_model.unet, (side, side)) as patch:
+            factor, _ = factor_at(patch.settings, 1, (side, side), Moment())
+        shares.append(kept_tokens((side, side), factor) / side**2)
+    assert shares == [(grid / 128) ** 2] * 2
 
 
 def test_dense_images_have_perfect_scores(scores):

@@ -51,6 +51,7 @@ def model(monkeypatch):
     if not RUNS_HOOKS:
         pytest.skip("torch.compile of torch 2.0 runs no hooks, so a compiled model stays dense")
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
     torch.manual_seed(3)
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest would collect its every line
     option = torch._dynamo.config._config["skip_nnmodule_hook_guards"]
@@ -164,7 +165,7 @@ def test_a_wrapper_that_is_in_place_only_during_a_call(model, is_broken):
     dense in turn, at one size after the other. Another round in other threads needs no compilation."""
     if is_broken:
         break_graph(model)
-    grids = (GRID, (10, 14), (12, 8))
+    grids = (GRID, (10, 14))
     dense = {grid: run(model, level_inputs(*grid)) for grid in grids}
     expected = {grid: at_each_step(model, level_inputs(*grid), grid) for grid in grids}
     compiled = torch.compile(model, backend="eager")
@@ -177,6 +178,7 @@ def test_a_wrapper_that_is_in_place_only_during_a_call(model, is_broken):
 
     for grid in grids:
         check(grid)
+
     def again() -> int:
         for grid in grids:
             with ThreadPoolExecutor(1) as thread:  # as a WebUI does with each request
@@ -252,7 +254,7 @@ WHOLE = Settings(factor=2, deep_factor=2, end=0.6)
 
 @pytest.mark.parametrize(
     ("layout", "first"),
-    [("diffusers SD1", "patched"), ("diffusers SD1", "compiled"), ("diffusers SDXL", "compiled"), ("ldm", "patched")],
+    [("diffusers SD1", "patched"), ("diffusers SDXL", "compiled"), ("ldm", "compiled")],
 )
 def test_a_whole_unet_compiles_as_it_does_dense(model, layout, first):
     """As many graphs, and at least 95 % of the operations run in them. Where it has no break dense, it has none."""
@@ -285,7 +287,7 @@ def test_two_compilations_for_each_size(model):
     graphs = Graphs()
     compiled = torch.compile(model, backend=graphs, fullgraph=True)
     run(compiled, level_inputs(16, 24))
-    for grid in ((16, 24), (24, 16), (8, 24)):
+    for grid in ((16, 24), (24, 16)):
         with patched(model, WHOLE) as patch:
             before = graphs.compiled
             for step in range(10):
@@ -299,14 +301,13 @@ def followed(unet) -> list[torch.Tensor]:
     return [run(unet, inputs(16, 24, timestep=timestep)) for timestep in (999, 800, 600, 400, 200, 1)]
 
 
-@pytest.mark.parametrize("compiled", [around, in_place])
-def test_a_patch_that_follows_by_itself_breaks_the_graph_at_most_once(model, compiled):
+def test_a_patch_that_follows_by_itself_breaks_the_graph_at_most_once(model):
     unet = sd1_unet()
     dense = followed(unet)
     with patched(unet, WHOLE):
         expected = followed(unet)
     graphs = Graphs()
-    whole = compiled(unet, backend=graphs)
+    whole = in_place(unet, graphs)
     with patched(unet, WHOLE) as patch:
         assert all(map(torch.equal, followed(whole), expected))
         assert graphs.compiled == 2
