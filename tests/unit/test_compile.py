@@ -12,6 +12,7 @@ from diffusers import Transformer2DModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
+from benchmarks.speed import compiling
 from tests.unit.plain_attention import FINER_OFFSETS, replace_attention
 from tests.unit.small_models import (
     CONTEXT,
@@ -205,27 +206,14 @@ def test_compiled_while_the_patch_is_on(model):
 # --- whole UNets
 
 
-class Graphs:
-    """A backend that runs graphs as they are, and counts those compiled and the operations run in them."""
-
-    def __init__(self) -> None:
-        self.compiled = self.run = 0
-
-    def __call__(self, graph, inputs):
-        self.compiled += 1
-        operations = sum(node.op.startswith("call_") for node in graph.graph.nodes)
-
-        def counted(*args):
-            self.run += operations
-            return graph(*args)
-
-        return counted
+class Graphs(compiling.Graphs):
+    """The benchmark's backend, asked about single calls."""
 
     def of(self, call) -> tuple[torch.Tensor, int, int]:
         """The result of a call, how many graphs it compiles, and how many operations it runs in graphs."""
-        compiled, ran = self.compiled, self.run
+        compiled, ran = self.compiled, self.operations
         output = call()
-        return output, self.compiled - compiled, self.run - ran
+        return output, self.compiled - compiled, self.operations - ran
 
 
 # As small as a layout can be: compiling is slow.
