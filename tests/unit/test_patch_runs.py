@@ -258,14 +258,14 @@ def overlapping(unet, *leaving: str) -> list[float]:
         with patched(unet, Settings(factor=2 + number)) as patch:
             patches[name] = patch
             entered.set()
-            leave[name].wait()
+            leave[name].wait(60)
 
     threads = {}
     for number, name in enumerate(sorted(leaving)):
         leave[name], entered = threading.Event(), threading.Event()
         threads[name] = threading.Thread(target=block, args=(name, number, entered))
         threads[name].start()
-        entered.wait()
+        assert entered.wait(60)
     ratios = []
     for name in leaving:
         on = [patch.settings.factor for patch in patches.values() if patch.attached]
