@@ -21,6 +21,7 @@ from .compiled import PerThread, is_compiling, traceable
 from .downsample import select
 from .progress import Progress
 from .report import (
+    BYPASSED,
     GRADIENTS,
     MASK,
     NO_GRID,
@@ -30,7 +31,6 @@ from .report import (
     OTHER_TOKENS,
     REPLACED,
     BlockReport,
-    Event,
     Grid,
     Tally,
 )
@@ -50,22 +50,17 @@ class Hook:
     def __call__(self, *args: Any) -> Any:
         return self.run(*args)
 
-    def __deepcopy__(self, memo: Any) -> Callable[..., None]:
-        return _stayed_behind
-
     def __reduce__(self) -> Any:
-        return _placeholder, ()
+        return _StayedBehind, ()
 
 
-def _placeholder() -> Callable[..., None]:
-    return _stayed_behind
-
-
-def _stayed_behind(module: nn.Module, *_: Any) -> None:
+class _StayedBehind:
     """Stands in a copied module where the original has a hook, and removes what was copied at the copy's first call."""
-    if vars(module).get(ATTRIBUTE, module) is None:
-        delattr(module, ATTRIBUTE)
-    _remove(module, lambda hook: hook is _stayed_behind)
+
+    def __call__(self, module: nn.Module, *_: Any) -> None:
+        if vars(module).get(ATTRIBUTE, module) is None:
+            delattr(module, ATTRIBUTE)
+        _remove(module, lambda hook: isinstance(hook, _StayedBehind))
 
 
 def _remove(module: nn.Module, is_ours: Callable[[Any], bool]) -> None:
@@ -173,7 +168,7 @@ class _Transformer:
         call.end()
         features = _features(args, kwargs)
         if features is None:
-            self._network.tally.add(Event(self, None, None, NO_GRID))
+            self._network.tally.add(self, None, reason=NO_GRID)
             return
         now = self._network.progress.now
         call.grid = operator.index(features.shape[2]), operator.index(features.shape[3])
@@ -183,14 +178,14 @@ class _Transformer:
         else:
             reason = MASK if kwargs.get("attention_mask") is not None else now.reason
         if not reason:
-            call.index, reason = now.index(self._resolution, call.grid, features)
+            call.index, reason = now.index(self._resolution, call.grid, features.device)
         if reason:
-            self._network.tally.add(Event(self, call.grid, None, reason))
+            self._network.tally.add(self, call.grid, reason=reason)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = self._network.calls.own
         if call.index is not None:
-            self._network.tally.add(Event(self, call.grid, None, ""))
+            self._network.tally.add(self, call.grid, reason=BYPASSED)
             call.end()
 
 
@@ -232,9 +227,9 @@ class _Block:
         reason = self._reason or _obstacle(call, tokens)
         if reason:
             call.queries = None
-            self._network.tally.add(Event(self, call.grid, None, reason))
+            self._network.tally.add(self, call.grid, reason=reason)
             return None
-        self._network.tally.add(Event(self, call.grid, index.shape[0], ""))
+        self._network.tally.add(self, call.grid, kept=index.shape[0])
         call.whole, call.kept = tokens, select(tokens, index, call.grid)
         return (call.kept, *args[1:])
 

@@ -123,9 +123,6 @@ class Patch:
         """Whether the patch was applied to this model, whatever UNet the model has now."""
         return self._owner() is model
 
-    def __deepcopy__(self, memo: Any) -> None:
-        return None
-
     def __reduce__(self) -> Any:
         return type(None), ()
 
@@ -217,7 +214,7 @@ def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = (
 @contextmanager
 def worn(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
     """`patched` without warnings, for settings that a page made of all its controls."""
-    before = _patch_of(model)
+    before = getattr(find_unet(model), ATTRIBUTE, None)
     patch = put_on(model, settings, controlnets)
     patch.before = before
     try:
@@ -230,13 +227,6 @@ def worn(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) 
                 before = before.before
             if before is not None and was_attached:
                 before.attach()
-
-
-def _patch_of(model: Any) -> Patch | None:
-    try:
-        return getattr(find_unet(model), ATTRIBUTE, None)
-    except UnsupportedModelError:
-        return None
 
 
 def _warn(settings: Settings, frames: int) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from .compiled import PerThread, constant, is_compiling
 from .downsample import compiled_index, kept_index
-from .schedule import Moment, factor_within, why_off
+from .schedule import Moment, factor_within, phase_step, why_off
 from .settings import Settings
 
 _BREAK = (
@@ -29,36 +28,32 @@ class Now:
         is_last: whether all steps are done.
     """
 
-    def __init__(self, settings: Settings, moment: Moment, device: torch.device, is_last: bool = False):
+    def __init__(self, settings: Settings, moment: Moment, device: torch.device):
         self.moment = moment
         self.reason = why_off(settings, moment)
-        self.is_last = is_last
+        self.is_last = moment.progress == 1
         self._settings = settings
         self._indices: dict[Any, tuple[Tensor | None, str]] = {}
+        self._step = phase_step(settings, moment)
         with torch.inference_mode(False):
-            self._step = torch.full((), moment.step, device=device)
+            self._step_of_compiled = None if self._step is None else torch.full((), self._step, device=device)
 
-    def index(self, resolution: int, grid: tuple[int, int], features: Tensor) -> tuple[Tensor | None, str]:
-        """The index (kept,) of the tokens that a level keeps, on the device of `features`, and ''; or None and why."""
-        if is_compiling() or type(features) is not Tensor:  # what is made for a fake tensor must not be kept
-            return self._make(resolution, grid, features)
-        key = resolution, grid, features.device
-        found = self._indices.get(key)
-        if found is None:
-            found = self._indices[key] = self._make(resolution, grid, features)
-        return found
+    def index(self, resolution: int, grid: tuple[int, int], device: torch.device) -> tuple[Tensor | None, str]:
+        """The index (kept,) of the tokens that a level keeps, and ''; or None and why it keeps all."""
+        if is_compiling():
+            return self._make(resolution, grid, device)
+        key = resolution, grid, device
+        if key not in self._indices:
+            self._indices[key] = self._make(*key)
+        return self._indices[key]
 
-    def _make(self, resolution: int, grid: tuple[int, int], features: Tensor) -> tuple[Tensor | None, str]:
-        settings = self._settings
-        factor, reason = factor_within(settings, resolution, grid, self.moment)
+    def _make(self, resolution: int, grid: tuple[int, int], device: torch.device) -> tuple[Tensor | None, str]:
+        factor, reason = factor_within(self._settings, resolution, grid, self.moment)
         if reason:
             return None, reason
-        moves = settings.phase == "cycle"
         if is_compiling():
-            return compiled_index(grid, factor, settings.method, self._step if moves else None, features.device), ""
-        index = kept_index(grid, factor, settings.method, self.moment.step if moves else None, features.device)
-        mode = getattr(features, "fake_mode", None)
-        return (mode.from_tensor(index) if mode else index), ""
+            return compiled_index(grid, factor, self._settings.method, self._step_of_compiled, device), ""
+        return kept_index(grid, factor, self._settings.method, self._step, device), ""
 
 
 class _Thread:
@@ -68,16 +63,15 @@ class _Thread:
         now: where its sampling stands.
         told: what it has told last.
         computes: whether it has called the network since. What it tells next is then for itself alone.
-        position: of its last call among the scheduler's timesteps, since it told a step.
-        timestep: of its last call.
+        timestep, place: of its last call; the place is among a scheduler's timesteps.
     """
 
     def __init__(self) -> None:
         self.now: Now | None = None
         self.told: Now | None = None
         self.computes = False
-        self.position: int | None = None
         self.timestep: Any = None
+        self.place: int | None = None
         self.run = _Run()
 
 
@@ -110,10 +104,9 @@ class Progress:
         step, steps = _whole("step", step), _whole("steps", steps)
         progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
         thread = self._threads.own
-        thread.now = Now(self._settings, Moment(progress, step, hires), self._device, is_last=0 < steps <= step)
-        thread.told = thread.now
-        self._told = None if thread.computes else thread.now
-        thread.computes, thread.position = False, None
+        thread.now = thread.told = Now(self._settings, Moment(progress, step, hires), self._device)
+        self._told = None if thread.computes else thread.told
+        thread.computes, thread.place = False, None
 
     def enter(self, timestep: Any, sample: Tensor | None) -> None:
         """Before a call of a network: takes what was told, by this thread or another, or else follows the timestep.
@@ -129,139 +122,117 @@ class Progress:
         if not self._matters:
             return
         told = self._told or thread.told if thread.told is None or thread.told.is_last else thread.told
-        if told is None or told.is_last or self._has_begun_anew(thread, timestep):
-            if is_compiling():
-                _let_compiled_code_follow()
-                Progress.untraced_follow(self, thread, told, timestep)
-            else:
-                self._follow(thread, told, timestep)
+        if not is_compiling():
+            self._follow(thread, told, timestep)
+        elif told is None or told.is_last:
+            _let_compiled_code_follow()
+            Progress.untraced_follow(self, thread, told, timestep)
         else:
             thread.now = told
         thread.timestep = timestep
 
-    def _has_begun_anew(self, thread: _Thread, timestep: Any) -> bool:
-        """Whether another run has begun since a step was told, as far as it shows without waiting for the device."""
-        if is_compiling():
-            return False
-        places = (_place(timestep, each.timesteps) for each in _schedulers(self._owner()))
-        before, thread.position = thread.position, next((each for each in places if each is not None), None)
-        return before is not None and thread.position is not None and thread.position < before
-
     def _follow(self, thread: _Thread, told: Now | None, timestep: Any) -> None:
-        is_fake = isinstance(timestep, Tensor) and type(timestep) is not Tensor
-        if timestep is None or is_fake or getattr(timestep, "ndim", 0) > 1:
-            return
-        if told is not None:
-            if told.is_last and thread.timestep is not None and _value(timestep) <= _value(thread.timestep):
-                thread.now = told  # a sampler may make further calls after its last step
-                return
+        owner = self._owner()
+        before, thread.place = thread.place, _place(timestep, owner)[0]
+        goes_on = before is None or thread.place is None or thread.place >= before
+        if told is not None and goes_on and (not told.is_last or _falls(timestep, thread.timestep)):
+            thread.now = told
+        elif _is_readable(timestep):
             thread.told = self._told = None
-        moment = thread.run.moment(timestep, self._owner())
-        if thread.now is None or thread.now.moment != moment:
-            thread.now = Now(self._settings, moment, self._device)
+            moment = thread.run.moment(timestep, owner)
+            if thread.now is None or thread.now.moment != moment:
+                thread.now = Now(self._settings, moment, self._device)
 
 
 @constant
 def _let_compiled_code_follow() -> None:
     """Makes `Progress.untraced_follow`, for which compiled code is left. Under `fullgraph` the error says why."""
     if Progress.untraced_follow is None:
-        takes_reason = "reason" in inspect.signature(torch._dynamo.disable).parameters  # since torch 2.7
-        reason = {"reason": _BREAK} if takes_reason else {}
-        Progress.untraced_follow = staticmethod(torch._dynamo.disable(Progress._follow, **reason))
+        Progress.untraced_follow = staticmethod(torch._dynamo.disable(Progress._follow, reason=_BREAK))
 
 
 class _Run:
-    """Follows one run after the other.
+    """Follows one run after the other, by positions that rise from step to step. Where one falls, another run has
+    begun: unless this one began at the last position, as a run backwards does, from the image to noise.
 
-    A scheduler drives a run if the run's timesteps are the scheduler's, in their order: it tells where the run began
-    and how many steps it has. Otherwise the timestep alone tells: it falls from 1000 to 0, or rises if the run is one
-    backwards.
+    Where the calls are a scheduler's timesteps, in their order, it tells where the run began and how many steps it has.
+    Otherwise the timestep alone tells, which falls from 1000 to 0.
 
     Source: diffusers, src/diffusers/schedulers and the loops of src/diffusers/pipelines.
     """
 
     def __init__(self) -> None:
-        self._places, self._values, self._times = _Order(), _Order(), _Order()
-        self._timesteps: Any = None
-        self._fits = True
+        self._scale: Any = None
+        self._begin = self._position = 0.0
+        self._step = -1
+        self._is_backwards = False
 
     def moment(self, timestep: Any, owner: Any) -> Moment:
-        schedulers = _schedulers(owner)
-        for timesteps in (each.timesteps for each in schedulers):
-            place = _place(timestep, timesteps)
-            if place is not None:
-                if timesteps is not self._timesteps:
-                    self._timesteps, self._places = timesteps, _Order()
-                return self._places.moment(place, len(timesteps), owner)
+        place, timesteps = _place(timestep, owner)
+        if place is not None:
+            self._enter(timesteps, place, place == len(timesteps) - 1)
+            return self._moment(int(self._begin), place, len(timesteps), owner)
         value = _value(timestep)
-        if self._times.enter(-value, value <= 10):
-            self._values, self._fits = _Order(), True
-        for scheduler in schedulers if self._fits else ():
-            distinct = list(dict.fromkeys(torch.as_tensor(scheduler.timesteps).float().tolist()))
-            place = self._values.nearest(value, distinct)
-            if place is not None:
-                return self._values.moment(place, len(distinct), owner)
-        self._fits = False
-        progress = value / 1000 if self._times.is_backwards else 1 - value / 1000
-        return Moment(min(max(progress, 0.0), 1.0), self._times.step)
+        self._enter(None, -value, value <= 10)
+        for timesteps in _schedules(owner):
+            distinct = list(dict.fromkeys(timesteps.float().tolist()))
+            begin, place = _nearest(-self._begin, distinct), _nearest(value, distinct)
+            if begin is not None and place is not None and abs(place - begin) == self._step:
+                return self._moment(begin, place, len(distinct), owner)
+        progress = value / 1000 if self._is_backwards else 1 - value / 1000
+        return Moment(min(max(progress, 0.0), 1.0), self._step)
 
+    def _enter(self, scale: Any, position: float, is_last: bool) -> None:
+        begins = self._step < 0 or scale is not self._scale
+        if not begins and position != self._position:
+            falls = position < self._position
+            if self._step == 0 and not falls:
+                self._is_backwards = False
+            begins = falls != self._is_backwards
+            self._step += 1
+        if begins:
+            self._scale, self._begin, self._step, self._is_backwards = scale, position, 0, is_last
+        self._position = position
 
-class _Order:
-    """The positions of a run's calls. They rise from step to step, and where one falls, another run has begun: unless
-    this one began at the last position, as a run backwards does, from the image to noise."""
-
-    def __init__(self) -> None:
-        self.begin = self.position = -1.0
-        self.step = -1
-        self.is_backwards = False
-
-    def enter(self, position: float, is_last: bool) -> bool:
-        """Adds a call; returns whether a run begins with it."""
-        if self.step >= 0:
-            if position == self.position:
-                return False
-            falls = position < self.position
-            if falls == self.is_backwards or (self.step == 0 and not falls):
-                self.is_backwards = falls
-                self.position = position
-                self.step += 1
-                return False
-        self.begin = self.position = position
-        self.step, self.is_backwards = 0, is_last
-        return True
-
-    def moment(self, place: int, count: int, owner: Any) -> Moment:
+    def _moment(self, begin: int, place: int, count: int, owner: Any) -> Moment:
         """The point of sampling of a call at a place among a scheduler's timesteps."""
-        self.enter(place, place == count - 1)
-        steps = self.begin + 1 if self.is_backwards else count - self.begin
+        steps = begin + 1 if self._is_backwards else count - begin
         if getattr(owner, "denoising_end", None):  # SDXL's pipelines leave the last timesteps to the refiner
             steps = min(owner.num_timesteps, steps)
-        step = abs(place - int(self.begin))
-        return Moment(min(step / steps, 1.0), step)
-
-    def nearest(self, value: float, values: list[float]) -> int | None:
-        """The place of a value: anywhere before the first call, then here or beside; None if it is not there. It may
-        have been rounded to half precision."""
-        here = int(self.position)
-        near = range(len(values)) if self.step < 0 else range(max(here - 1, 0), min(here + 2, len(values)))
-        place = min(near, key=lambda each: abs(values[each] - value), default=None)
-        return place if place is not None and abs(values[place] - value) <= 4e-3 * abs(value) else None
+        return Moment(min(abs(place - begin) / steps, 1.0), abs(place - begin))
 
 
-def _schedulers(owner: Any) -> list[Any]:
-    """What may drive a model: all that a pipeline holds with timesteps."""
+def _schedules(owner: Any) -> Iterator[Tensor]:
+    """The timesteps of all schedulers that a model's owner holds, as a pipeline does."""
     held = vars(owner).values() if hasattr(owner, "__dict__") else ()
-    return [each for each in held if getattr(each, "timesteps", None) is not None]
+    return (found for each in held if type(found := getattr(each, "timesteps", None)) is Tensor)
 
 
-def _place(timestep: Any, timesteps: Any) -> int | None:
-    """Where a timestep stands among a scheduler's if it is a view of them, as in the loops of diffusers. That costs no
-    look at its value, which would wait for the device."""
-    if type(timestep) is not Tensor or type(timesteps) is not Tensor:
-        return None
-    if timestep.untyped_storage().data_ptr() != timesteps.untyped_storage().data_ptr():
-        return None
-    return int(timestep.storage_offset() - timesteps.storage_offset())
+def _place(timestep: Any, owner: Any) -> tuple[int | None, Any]:
+    """Where a timestep stands among a scheduler's, and these, if it is a view of them, as in the loops of diffusers.
+    That costs no look at its value, which would wait for the device."""
+    if type(timestep) is Tensor:
+        for timesteps in _schedules(owner):
+            if timestep.untyped_storage().data_ptr() == timesteps.untyped_storage().data_ptr():
+                return int(timestep.storage_offset() - timesteps.storage_offset()), timesteps
+    return None, None
+
+
+def _nearest(value: float, values: list[float]) -> int | None:
+    """The place of a value that may have been rounded to half precision; None if it is not there."""
+    place = min(range(len(values)), key=lambda each: abs(values[each] - value), default=None)
+    return place if place is not None and abs(values[place] - value) <= 4e-3 * abs(value) else None
+
+
+def _is_readable(timestep: Any) -> bool:
+    """Whether it is a timestep, and has a value."""
+    is_fake = isinstance(timestep, Tensor) and type(timestep) is not Tensor
+    return timestep is not None and not is_fake and getattr(timestep, "ndim", 0) <= 1
+
+
+def _falls(timestep: Any, before: Any) -> bool:
+    """Whether a sampler made a further call after its last step: no later one has a higher timestep."""
+    return before is not None and _value(timestep) <= _value(before)
 
 
 def _value(timestep: Any) -> float:

@@ -95,11 +95,11 @@ class Event(NamedTuple):
     """What happened in a call.
 
     Attributes:
-        where: the hooks of a transformer or of a block, with an attribute `seen` for compiled code.
+        where: the hooks of a block, or of a transformer for all its blocks. Compiled code writes its attribute `seen`.
         grid: the token grid (h, w); None if it is not known.
         kept: tokens per grid after downsampling; None if that did not happen.
-        reason: why a block, or all of a transformer, was left whole. '' if a block was downsampled, or if a transformer
-            ended whose blocks were to decide.
+        reason: why it was left whole, or ''. A transformer that ends has the reason `BYPASSED`, which holds for the
+            blocks that have no event of their own.
     """
 
     where: Any
@@ -112,7 +112,7 @@ class _Seen:
     """An event in compiled code, counted when the object goes: when the next one takes its place, or a report is made.
     Compiled code can put an object in a place; but a number that it counts up would be compiled anew at each call."""
 
-    tally: Tally | None = None
+    tally: Tally | None = None  # in one that was not made to the end
 
     def __init__(self, tally: Tally, event: Event):
         self.event = event
@@ -130,9 +130,10 @@ class Tally:
         self._counts: Counter[Event] = Counter()
         self._lock = threading.RLock()
 
-    def add(self, event: Event) -> None:
+    def add(self, where: Any, grid: Grid | None, kept: int | None = None, reason: str = "") -> None:
+        event = Event(where, grid, kept, reason)
         if is_compiling():
-            event.where.seen = _Seen(self, event)
+            where.seen = _Seen(self, event)
         else:
             self.count(event)
 
@@ -148,25 +149,20 @@ class Tally:
         """
         own.seen = outer.seen = None
         with self._lock:
-            counts = {event: count for event, count in self._counts.items() if event.where in (own, outer)}
-        for grid in dict.fromkeys(event.grid for event in counts) or [None]:
-            yield _row(block, grid, outer, {event: count for event, count in counts.items() if event.grid == grid})
-
-
-def _row(block: SelfAttention, grid: Grid | None, outer: Any, counts: dict[Event, int]) -> BlockReport:
-    skipped: Counter[str] = Counter()
-    downsampled = ended = 0
-    for event, count in counts.items():
-        if event.reason:
-            skipped[event.reason] += count
-        elif event.where is outer:
-            ended += count
-        else:
-            downsampled += count
-    own = downsampled + sum(count for event, count in counts.items() if event.reason and event.where is not outer)
-    if ended > own:
-        skipped[BYPASSED] += ended - own
-    tokens = grid[0] * grid[1] if grid else 0
-    kept = min((event.kept for event in counts if event.kept is not None), default=tokens)
-    calls = downsampled + sum(skipped.values())
-    return BlockReport(block.name, block.resolution, grid, tokens, kept, calls, dict(skipped))
+            counts = [each for each in self._counts.items() if each[0].where in (own, outer)]
+        for grid in dict.fromkeys(event.grid for event, _ in counts) or [None]:
+            left: Counter[str] = Counter()
+            kept = tokens = grid[0] * grid[1] if grid else 0
+            downsampled = 0
+            for event, count in counts:
+                if event.grid != grid:
+                    continue
+                if event.where is own:
+                    left[BYPASSED] -= count
+                if event.reason:
+                    left[event.reason] += count
+                else:
+                    downsampled += count
+                    kept = min(kept, event.kept or kept)
+            left = +left
+            yield BlockReport(block.name, block.resolution, grid, tokens, kept, downsampled + left.total(), dict(left))
