@@ -35,7 +35,7 @@ types: $(VENV)/.test
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.test
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 # Each word is a Python and a file of requirements. The interpreters must be there.
 MATRIX ?= 3.10-oldest 3.12-newest 3.13-newest

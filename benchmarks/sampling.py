@@ -14,15 +14,19 @@ from benchmarks.method import LatentSize
 from todo import Patch
 from todo.unet import find_self_attention
 
-SAMPLERS = {
-    "euler": "EulerDiscreteScheduler",
-    "euler a": "EulerAncestralDiscreteScheduler",
-    "dpm++ 2m": "DPMSolverMultistepScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "ddim": "DDIMScheduler",
-    "lcm": "LCMScheduler",
+SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm++ 2m": ("DPMSolverMultistepScheduler", {}),
+    "dpm++ 2m sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
 }
-"""diffusers' classes by the samplers' names in WebUIs."""
+"""diffusers' classes and their options, by the samplers' names in WebUIs."""
+
+ADD_NOISE = ("euler a", "dpm++ 2m sde", "lcm")
+"""The samplers that add noise in each step."""
 
 _HEUN = "heun"
 """The sampler that calls the model twice in each step but the last."""
@@ -43,6 +47,13 @@ class Sampling:
     sampler: str = "euler"
     guidance: float = 1.0
     sharpness: float = 1.0
+
+    def scheduler(self, config: Any, **options: Any) -> Any:
+        """A scheduler of diffusers for a noise schedule's `config`."""
+        import diffusers
+
+        name, own = SAMPLERS[self.sampler]
+        return getattr(diffusers, name).from_config(config, **own, **options)
 
     def step(self, call: int) -> int:
         """The sampling step that call number `call` of the model belongs to, both counted from 0."""

@@ -47,20 +47,25 @@
         return {width, height};
     }
 
-    function firstSize(tab) {
+    // From an image, the host takes the share of the steps that the denoising strength says.
+    function firstPass(tab) {
         const scaled = tab === "img2img" && isShown(element("#img2img_tab_resize_by"));
         const size = scaled ? lastSizeIn("#img2img_scale_resolution_preview") : null;
-        return size || {width: valueOf(tab + "_width"), height: valueOf(tab + "_height")};
+        const share = tab === "img2img" ? valueOf("img2img_denoising_strength") || 1 : 1;
+        const steps = Math.ceil(valueOf(tab + "_steps") * share) || 0;
+        return {steps, ...size || {width: valueOf(tab + "_width"), height: valueOf(tab + "_height")}};
     }
 
-    function hiresSize(tab) {
+    function hiresPass(tab) {
         if (tab !== "txt2img" || valueOf("txt2img_hr-checkbox") !== "true") return null;
-        return lastSizeIn("#txtimg_hr_finalres");
+        const size = lastSizeIn("#txtimg_hr_finalres");
+        const steps = Number(valueOf("txt2img_hires_steps")) || Number(valueOf("txt2img_steps")) || 0;
+        return size && {steps, ...size};
     }
 
-    // The size of the first pass and, if hires. fix is on, that of the hires pass.
+    // Size and steps of the first pass and, if hires. fix is on, those of the hires pass.
     function sizes(tab) {
-        const passes = [firstSize(tab), hiresSize(tab)].filter((size) => size !== null);
+        const passes = [firstPass(tab), hiresPass(tab)].filter((pass) => pass !== null);
         return {batch: valueOf(tab + "_batch_size"), passes};
     }
 
@@ -136,6 +141,14 @@
         return figures.reduce((done, figure) => done.replace("{}", () => figure), translated);
     }
 
+    // The answer of a measurement marks its phrases.
+    function translatePhrases() {
+        gradioApp().querySelectorAll("[data-todo-phrase]").forEach((node) => {
+            node.textContent = sentence(JSON.parse(node.dataset.todoPhrase));
+            delete node.dataset.todoPhrase;
+        });
+    }
+
     function lines(answer) {
         if (answer.problem) return [answer.problem];
         return answer.passes.map(({size, hires, parts}) => {
@@ -165,6 +178,7 @@
         async function update() {
             if (asking || !isShown(line) || isTyping()) return;
             readKnobs(knobs, values);
+            translatePhrases();
             const result = byId(ids.measured);
             const measured = result === null ? "" : result.textContent;
             const key = JSON.stringify([sizes(tab), values, selectedCheckpoint(), lastInfotext(tab), measured]);

@@ -28,13 +28,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--width", default=1024, help="in pixels (default: %(default)s)")
     command.add_argument("--height", default=1024, help="in pixels (default: %(default)s)")
     command.add_argument("--family", default="sd1", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
+    command.add_argument("--steps", default=0, help="sampling steps (default: as many as usual)")
     command.add_argument("--json", action="store_true", help="print JSON")
     add_settings(command)
     return parser
 
 
 def _plan(options: argparse.Namespace) -> int:
-    prediction = plan(options.width, options.height, given_settings(options) or Settings(), options.family)
+    settings = given_settings(options) or Settings()
+    prediction = plan(options.width, options.height, settings, options.family, steps=options.steps)
     print(json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False) if options.json else _plan_text(prediction))
     return 0
 

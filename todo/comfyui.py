@@ -15,7 +15,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import nn
 
 from .patch import Patch, worn
-from .report import in_words, why_none
+from .report import OTHER_MODEL, in_words, why_none
 from .settings import KNOBS, Knob, Settings, SettingsError
 from .unet import UnsupportedModelError
 
@@ -106,7 +106,8 @@ def _reported(guider: Any, settings: Settings) -> Iterator[Patch | None]:
         try:
             patch = stack.enter_context(worn(guider.inner_model.diffusion_model, settings, controlnets))
         except UnsupportedModelError as error:
-            logger.info("ToDo: no effect on this model: %s", error)
+            logger.info("ToDo: no effect %s", OTHER_MODEL.format(type(guider.inner_model).__name__))
+            logger.debug("ToDo: %s", error)
             yield None
             return
         patch.at(0, 1)
@@ -114,7 +115,7 @@ def _reported(guider: Any, settings: Settings) -> Iterator[Patch | None]:
         def log(error: type[BaseException] | None, *_: Any) -> None:
             rows = patch.report()
             if error is None or any(row.calls for row in rows):
-                reason = why_none(rows)
+                reason = why_none(rows, settings)
                 logger.info("ToDo: %s", f"no effect {reason}" if reason else "; ".join(in_words(rows)))
 
         stack.push(log)

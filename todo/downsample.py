@@ -27,8 +27,8 @@ _SPREAD = 256
 
 
 def kept_size(side: int, factor: float) -> int:
-    """How many of `side` rows (or columns) are kept at `factor`: ⌈side / factor⌉."""
-    return math.ceil(side / factor)
+    """How many of `side` rows (or columns) are kept at `factor`: ⌈side / factor⌉. A factor may have been rounded."""
+    return math.ceil(round(side / factor, 9))
 
 
 def kept_tokens(grid: tuple[int, int], factor: float) -> int:

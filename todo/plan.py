@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .downsample import kept_tokens
 from .families import FAMILIES, Family, attention_work, unet_work
-from .schedule import AT_THIS_SIZE, Moment, factor_at, touches
+from .schedule import FROM_SIZE, LATENT_SCALE, Moment, are_few, factor_at, from_size, touches
 from .settings import Knob, Settings
-
-LATENT_SCALE = 8
-"""Image pixels per latent pixel, per side."""
 
 LARGEST_SIDE = 16384
 """The largest side, in image pixels, that `plan` accepts."""
@@ -23,7 +20,7 @@ WIDTH, HEIGHT = (
 )
 _FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
 _HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="whether this is the hires pass of hires. fix")
-
+_STEPS = Knob("steps", kind=int, default=0, label="Steps", help="sampling steps; 0 for as many as usual", maximum=1000)
 
 _TAPER_PARTS = 16
 """A taper is averaged over so many equal parts of the step window."""
@@ -83,7 +80,7 @@ class Plan:
         unet: work of the whole UNet.
         overall: the same, averaged over all sampling steps of the pass: step window and taper count.
         window: start and end of the steps in which ToDo is on, as fractions of the pass's sampling steps.
-        note: why nothing is downsampled; empty if something is.
+        why: why nothing is downsampled; empty if something is.
     """
 
     width: int
@@ -94,38 +91,38 @@ class Plan:
     unet: Work
     overall: Work
     window: tuple[float, float]
-    note: str
+    why: Phrase
 
     @property
     def same_in_every_step(self) -> bool:
         """Whether every step of the pass has the full ratio."""
         return self.overall == self.unet
 
+    @property
+    def note(self) -> str:
+        """Why nothing is downsampled, as text; '' if something is."""
+        return text(self.why)
+
     def parts(self) -> list[Phrase]:
         """The prediction as phrases: first what ToDo is worth, then what it keeps."""
-        if self.note:
-            return [(self.note,)]
-        saved = "about {} less UNet work" if self.same_in_every_step else "about {} less UNet work over all steps"
-        return [(saved, times(self.overall.times_less)), *self.kept()]
+        return [self.why] if self.why else [("up to {}× faster", figure(self.overall.times_less)), *self.kept()]
 
     def kept(self) -> list[Phrase]:
         """The share of the keys that is kept, and in which steps."""
-        shares = [_share(level) for level in self.levels if level.kept < level.tokens]
+        kept, tokens = (
+            sum(getattr(level, name) * level.blocks for level in self.levels) for name in ("kept", "tokens")
+        )
         start, end = self.window
         steps: list[Phrase] = [] if self.window == (0, 1) else [("steps {}", f"{100 * start:g}–{100 * end:g} %")]
-        if len(shares) == 1:
-            return [("keys/values {} at one level", *shares), *steps]
-        if len(set(shares)) == 1:
-            return [("keys/values {} at {} levels", shares[0], str(len(shares))), *steps]
-        return [("keys/values {} by level", ", ".join(shares)), *steps]
+        return [("keeps {} of keys/values", f"{100 * kept / tokens:.0f} %"), *steps]
 
     def summary(self) -> str:
         """The prediction in one line."""
-        return f"{self.width}×{self.height}: " + " · ".join(text.format(*figures) for text, *figures in self.parts())
+        return f"{self.width}×{self.height}: " + " · ".join(map(text, self.parts()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan for JSON, with `parts` and `summary`."""
-        return {**asdict(self), "parts": self.parts(), "summary": self.summary()}
+        """The plan for JSON, with `note`, `parts` and `summary`."""
+        return {**asdict(self), "note": self.note, "parts": self.parts(), "summary": self.summary()}
 
 
 def side_step(family: str) -> int:
@@ -133,23 +130,25 @@ def side_step(family: str) -> int:
     return LATENT_SCALE * 2 ** FAMILIES[family].halvings
 
 
-def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires: bool = False) -> Plan:
+def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires: bool = False, steps: int = 0) -> Plan:
     """Predicts the effect of `settings` on an image of `width` × `height` pixels.
 
     Args:
         width, height: image size in pixels, 64 to 16384.
         family: 'sd1', 'sd2' or 'sdxl'.
         hires: whether this is the hires pass of hires. fix. The size is then that of the upscaled image.
+        steps: the sampling steps of the pass; 0 for as many as usual.
 
     Raises:
-        SettingsError: a value is not allowed. Its `field` is 'width', 'height', 'family' or 'hires'.
+        SettingsError: a value is not allowed. Its `field` is the argument's name.
     """
     width, height = WIDTH.parse(width), HEIGHT.parse(height)
-    family, hires = _FAMILY.parse(family), _HIRES.parse(hires)
+    family, hires, few_steps = _FAMILY.parse(family), _HIRES.parse(hires), are_few(_STEPS.parse(steps))
     layout = FAMILIES[family]
     latent = (height // LATENT_SCALE, width // LATENT_SCALE)
     # In the first step of the window, a taper still has the full ratio.
-    levels, note = _levels(layout, latent, settings, Moment(progress=settings.start, hires=hires))
+    moment = Moment(settings.start, hires=hires, few_steps=few_steps)
+    levels, reason = _levels(layout, latent, settings, moment)
     kept = _kept_by_level(layout, levels)
     return Plan(
         width=width,
@@ -158,14 +157,14 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
         levels=tuple(levels),
         attention=Work(attention_work(layout, latent, {}), attention_work(layout, latent, kept)),
         unet=Work(unet_work(layout, latent, {}), unet_work(layout, latent, kept)),
-        overall=_overall(layout, latent, settings, hires),
+        overall=_overall(layout, latent, settings, moment),
         window=(settings.start, settings.end),
-        note=note,
+        why=_why(reason, layout, settings),
     )
 
 
 def _levels(layout: Family, latent: tuple[int, int], settings: Settings, moment: Moment) -> tuple[list[LevelPlan], str]:
-    """The self-attention levels at a point of sampling, and the note."""
+    """The self-attention levels at a point of sampling, and why all are left whole; '' if one is not."""
     levels = []
     reasons = []
     for level, depth in enumerate(layout.depths):
@@ -177,22 +176,23 @@ def _levels(layout: Family, latent: tuple[int, int], settings: Settings, moment:
                 factor, reason = factor_at(settings, resolution, grid, moment)
                 reasons.append(reason)
             levels.append(_level_plan(layout, level, resolution, grid, factor))
-    return levels, _note(reasons)
+    return levels, "" if "" in reasons else reasons[0]
 
 
 def _kept_by_level(layout: Family, levels: list[LevelPlan]) -> dict[int, int]:
     return {layout.finest + index: level.kept for index, level in enumerate(levels)}
 
 
-def _overall(layout: Family, latent: tuple[int, int], settings: Settings, hires: bool) -> Work:
+def _overall(layout: Family, latent: tuple[int, int], settings: Settings, moment: Moment) -> Work:
     """Work of the whole UNet, averaged over the pass."""
     dense = unet_work(layout, latent, {})
     inside = settings.end - settings.start
     parts = _TAPER_PARTS if settings.taper else 1
     saved = 0.0
     for part in range(parts):
-        moment = Moment(settings.start + inside * (part + 0.5) / parts, hires=hires)
-        levels, _ = _levels(layout, latent, settings, moment)
+        levels, _ = _levels(
+            layout, latent, settings, replace(moment, progress=settings.start + inside * (part + 0.5) / parts)
+        )
         saved += inside * (dense - unet_work(layout, latent, _kept_by_level(layout, levels))) / parts
     return Work(dense, dense - round(saved))
 
@@ -202,21 +202,17 @@ def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, in
     return LevelPlan(resolution, grid, math.prod(grid), kept, factor, layout.blocks(level))
 
 
-def _note(reasons: list[str]) -> str:
-    """'no effect …' if no level is downsampled, with the reason; '' if one is."""
-    if "" in reasons:
-        return ""
-    return f"no effect {reasons[0] if len(set(reasons)) == 1 else AT_THIS_SIZE}"
+def _why(reason: str, layout: Family, settings: Settings) -> Phrase:
+    """'no effect …' with the reason and, where the image is too small, the size from which on ToDo acts."""
+    size = from_size(reason, settings, layout.finest)
+    return (f"no effect {reason} {FROM_SIZE}", size) if size else (f"no effect {reason}",) if reason else ()
 
 
-def _share(level: LevelPlan) -> str:
-    """The fraction kept, such as '×¼' or '×1/9'; '×0.44' if it is not one over a whole number."""
-    whole, rest = divmod(level.tokens, level.kept)
-    if rest:
-        return f"×{level.kept / level.tokens:.2f}"
-    return "×¼" if whole == 4 else f"×1/{whole}"
+def text(phrase: Phrase) -> str:
+    """A phrase with its figures in place."""
+    return phrase[0].format(*phrase[1:]) if phrase else ""
 
 
-def times(ratio: float) -> str:
-    """How many times less or faster, as text: '×1.5'. Where that would be no more than ×1.0, with two decimals."""
-    return f"×{ratio:.1f}" if round(ratio, 1) > 1 else f"×{ratio:.2f}"
+def figure(ratio: float) -> str:
+    """How many times faster, as text: '1.6'. Where that would be no more than 1.0, with two decimals."""
+    return f"{ratio:.1f}" if round(ratio, 1) > 1 else f"{ratio:.2f}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .compiled import PerThread, constant, is_compiling
 from .downsample import compiled_index, kept_index
-from .schedule import Moment, factor_within, phase_step, why_off
+from .schedule import Moment, are_few, factor_within, phase_step, why_off
 from .settings import Settings
 
 _BREAK = (
@@ -104,7 +104,7 @@ class Progress:
         step, steps = _whole("step", step), _whole("steps", steps)
         progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
         thread = self._threads.own
-        thread.now = thread.told = Now(self._settings, Moment(progress, step, hires), self._device)
+        thread.now = thread.told = Now(self._settings, Moment(progress, step, hires, are_few(steps)), self._device)
         self._told = None if thread.computes else thread.told
         thread.computes, thread.place = False, None
 
@@ -199,7 +199,8 @@ class _Run:
         steps = begin + 1 if self._is_backwards else count - begin
         if getattr(owner, "denoising_end", None):  # SDXL's pipelines leave the last timesteps to the refiner
             steps = min(owner.num_timesteps, steps)
-        return Moment(min(abs(place - begin) / steps, 1.0), abs(place - begin))
+        step = abs(place - begin)
+        return Moment(min(step / steps, 1.0), step, few_steps=are_few(steps))
 
 
 def _schedules(owner: Any) -> Iterator[Tensor]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .compiled import is_compiling
+from .schedule import FROM_SIZE, from_size
+from .settings import Settings
 from .unet import SelfAttention
 
 Grid = tuple[int, int]
@@ -26,6 +28,7 @@ OTHER_TOKENS = (
 NOT_TOKENS = "with an input that is not batch × tokens × channels"
 REPLACED = "with projections replaced by another extension that may need every token"
 BYPASSED = "with the key projection bypassed (fused or cached or compiled or replaced by another extension)"
+OTHER_MODEL = "on {} (ToDo is for SD1/SD2/SDXL)"
 NEVER_CALLED = "on this model whose own attention was never called (another engine such as TensorRT may run the UNet)"
 
 
@@ -41,6 +44,7 @@ class BlockReport:
         kept: keys per grid after downsampling; the smallest number if a taper changed it.
         calls: number of attention calls.
         skips: how many of these calls were left whole, by reason.
+        depth: how many times the latent was halved before the block.
     """
 
     name: str
@@ -50,6 +54,7 @@ class BlockReport:
     kept: int
     calls: int
     skips: dict[str, int]
+    depth: int = 0
 
     @property
     def downsampled(self) -> int:
@@ -65,13 +70,17 @@ def skips(rows: Iterable[BlockReport]) -> Counter[str]:
     return total
 
 
-def why_none(rows: Iterable[BlockReport]) -> str:
+def why_none(rows: Iterable[BlockReport], settings: Settings) -> str:
     """Why no call was downsampled, to complete 'no effect …'; '' if one was."""
     rows = list(rows)
     if any(row.downsampled for row in rows):
         return ""
     reasons = skips(rows)
-    return reasons.most_common(1)[0][0] if reasons else NEVER_CALLED
+    if not reasons:
+        return NEVER_CALLED
+    reason = reasons.most_common(1)[0][0]
+    size = from_size(reason, settings, min(row.depth for row in rows))
+    return f"{reason} {FROM_SIZE.format(size)}" if size else reason
 
 
 def in_words(rows: Iterable[BlockReport]) -> list[str]:
@@ -165,4 +174,5 @@ class Tally:
                     downsampled += count
                     kept = min(kept, event.kept or kept)
             left = +left
-            yield BlockReport(block.name, block.resolution, grid, tokens, kept, downsampled + left.total(), dict(left))
+            calls = downsampled + left.total()
+            yield BlockReport(block.name, block.resolution, grid, tokens, kept, calls, dict(left), block.depth)

@@ -48,8 +48,6 @@ class Knob:
         step: step of the slider.
         mode: the only mode in which the knob has an effect; None means both.
         suffix: the infotext key after the prefix.
-        unwritten: the value that an infotext of the knob's mode means where it lacks the knob's key, if that is not the
-            default.
     """
 
     name: str
@@ -63,11 +61,6 @@ class Knob:
     step: float = 0
     mode: str | None = None
     suffix: str = ""
-    unwritten: Any = None
-
-    def left_out(self, mode: str) -> Any:
-        """The value that is not written to an infotext of a mode, and that it means where it lacks the knob's key."""
-        return self.default if self.unwritten is None or mode != self.mode else self.unwritten
 
     @property
     def infotext(self) -> str:
@@ -206,14 +199,13 @@ class Settings:
 
     mode: str = _knob(
         str, "auto", "Mode",
-        "auto: the ratio follows the image size. manual: you choose the ratios.",
+        "auto: the ratio follows the image size and the number of steps. manual: you choose the ratios.",
         choices=("auto", "manual"),
     )  # fmt: skip
     grid: int = _knob(
         int, 48, "Keys/values kept per side",
-        "At the finest level. Lower is faster.",
-        # 64 was the default when infotexts were first written, so there a missing key always means 64.
-        minimum=16, maximum=128, step=8, mode="auto", suffix="grid", unwritten=64,
+        "Of a square image, at the finest level. At most half of each side. Lower is faster.",
+        minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",

@@ -24,7 +24,7 @@ TOKEN_MERGING, TILES = "ToMe (tomesd)", "tiles (HyperTile)"
 ONE_KEY = "one key"
 AUTHORS = "the paper, its factor for the size"
 
-GRIDS = (64, 56, 48, 40, 32)
+GRIDS = (64, 48, 32)
 """Keys/values kept per side that are compared."""
 
 

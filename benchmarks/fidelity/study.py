@@ -37,8 +37,21 @@ _ALIGNED_2, _ALIGNED_4 = (named(with_phases("aligned"), factor) for factor in (2
 
 _CHOICE = (DENSE, *map(of_trained, GRIDS), _PAPER_2, _MERGING_2)
 _LCM, _FEW_STEPS, _USUAL = Sampling(4, "lcm"), Sampling(4), Sampling()
-_CONDITIONS = (_LCM, _FEW_STEPS, _USUAL)
+_CONDITIONS = (
+    *(Sampling(steps, sampler) for sampler in ("lcm", "euler", "dpm++ 2m sde") for steps in (4, 6, 8, 12)),
+    _USUAL,
+)
 _SHARPER = Sampling(guidance=4.0, sharpness=4.0)
+
+FORMATS = {
+    "3:2": ((112, 160), (160, 240), (208, 320)),
+    "16:9": ((96, 176), (144, 256), (192, 336)),
+    "2:1": ((96, 192), (128, 272), (176, 368)),
+    "4:1": ((64, 256), (96, 384), (128, 512)),
+}
+"""Sizes of about the same areas as `SIZES`, as near to each format as the model can make them."""
+
+_IN_FORMATS = (DENSE, of_trained(48), _PAPER_2)
 
 _CREDENTIAL = (DENSE, _PAPER_2, _PAPER_3, _MERGING_2, _MERGING_3)
 _CALLS = (DENSE, _PAPER_2, _ALIGNED_2, _FINEST_2, _MERGING_2)
@@ -58,7 +71,8 @@ def tasks() -> list[Task]:
     trained, larger, _ = SIZES
     every_step = [(step + 0.5) / PUBLISHED.steps for step in range(PUBLISHED.steps)]
     return [
-        *(_task(SIZES, _CHOICE, sampling, seeds=2 if sampling.steps == 4 else 1) for sampling in _CONDITIONS),
+        *(_task(SIZES, _CHOICE, sampling, seeds=2 if sampling.steps <= 8 else 1) for sampling in _CONDITIONS),
+        *(_task(sum(FORMATS.values(), ()), _IN_FORMATS, each) for each in (PUBLISHED, _LCM, _FEW_STEPS)),
         _task([trained], _CALLS, PUBLISHED, probed=every_step),
         _task([larger], _CREDENTIAL, paper.SAMPLING),
         _task([trained, larger], _CHOICE, _SHARPER),
@@ -82,7 +96,7 @@ def run(processes: int, folder: Path, name: str) -> None:
     """Makes and scores all images, writes JSON and prints the tables."""
     (path,) = output.files(folder, name, "json")
     results = perform(tasks(), processes, path)
-    tables = (choice_table, credential_table, shared_table, sampling_table, variant_table)
+    tables = (choice_table, format_table, credential_table, shared_table, sampling_table, variant_table)
     print("\n\n".join([*(as_text(table(results)) for table in tables), str(path)]))
 
 
@@ -101,6 +115,17 @@ def choice_table(results: Sequence[Result]) -> Table:
         for size in result.sizes
     ]  # fmt: skip
     return ["", "keys that count", "size", *(f"{grid} per side" for grid in GRIDS), "token merging, f=2"], rows
+
+
+def format_table(results: Sequence[Result]) -> Table:
+    """By condition and format: squared errors of 48 per side over that of the paper's f=2."""
+    rows = [
+        [str(result.sampling), name, *(ratio_cell(result.ratio(of_trained(48), _PAPER_2, size)) for size in sizes)]
+        for result in _having(results, _IN_FORMATS)
+        for name, sizes in FORMATS.items()
+        if set(sizes) <= set(result.sizes)
+    ]
+    return ["", "format", *(f"area of {label(size)}" for size in SIZES)], rows
 
 
 def ratio_cell(ratio: Interval) -> str:

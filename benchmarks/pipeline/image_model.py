@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.method import LatentSize
-from benchmarks.sampling import SAMPLERS, Request, Sampling, sharpened
+from benchmarks.sampling import Request, sharpened
 from todo import Patch
 
 _EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -59,7 +59,7 @@ class PipelineImageModel:
             patch: of ToDo, if it is applied. It is told the sampling step before each call.
         """
         sampling = request.sampling
-        self.pipeline.scheduler = self._scheduler(sampling)
+        self.pipeline.scheduler = sampling.scheduler(self._noise_schedule)
 
         def tell(pipeline: Any, call: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             if patch:
@@ -84,8 +84,3 @@ class PipelineImageModel:
         decoded = torch.cat([vae.decode(each[None], return_dict=False)[0] for each in scaled])
         images = self.pipeline.image_processor.postprocess(decoded, output_type="np")
         return list(images.astype(float))
-
-    def _scheduler(self, sampling: Sampling) -> Any:
-        import diffusers
-
-        return getattr(diffusers, SAMPLERS[sampling.sampler]).from_config(self._noise_schedule)

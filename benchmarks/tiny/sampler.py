@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.method import LatentSize
 from benchmarks.noise import BETAS
-from benchmarks.sampling import SAMPLERS, Request, Sampling, sharpened
+from benchmarks.sampling import ADD_NOISE, Request, Sampling, sharpened
 from benchmarks.tiny.model import TinyModel, latent_shape
 from todo import Patch
 
@@ -63,8 +63,8 @@ def sample(model: TinyModel, request: Request, patch: Patch | None = None) -> Te
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     noise = [torch.randn(latent_shape(request.size), generator=generator) for generator in generators]
     latent = torch.stack(noise).to(model.device) * scheduler.init_noise_sigma
-    # Samplers that add noise draw it from each image's generator. The others have no such argument.
-    extras = {"generator": generators} if request.sampling.sampler in ("euler a", "lcm") else {}
+    # Noise is drawn from each image's generator. Samplers that add none have no such argument.
+    extras = {"generator": generators} if request.sampling.sampler in ADD_NOISE else {}
     for number, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latent, timestep)
         predicted = predict(model, request, number, scaled, timestep, patch)
@@ -106,12 +106,8 @@ def decode(model: TinyModel, latents: Tensor) -> list[Any]:
 
 
 def _scheduler(sampling: Sampling) -> Any:
-    import diffusers
-
     # Ancestral Euler is the only one that does not support models which predict the latent.
     prediction_type = "epsilon" if sampling.sampler == "euler a" else noise_schedule().config.prediction_type
-    scheduler = getattr(diffusers, SAMPLERS[sampling.sampler]).from_config(
-        noise_schedule().config, prediction_type=prediction_type, clip_sample=False
-    )
+    scheduler = sampling.scheduler(noise_schedule().config, prediction_type=prediction_type, clip_sample=False)
     scheduler.set_timesteps(sampling.steps)
     return scheduler

@@ -10,12 +10,12 @@ from benchmarks.fidelity.report import label
 from benchmarks.fidelity.results import Interval, Result
 from benchmarks.output import markdown
 from benchmarks.sampling import PUBLISHED
-from benchmarks.speed.methods import HYPERTILE, per_side
+from benchmarks.speed.methods import HYPERTILE
 from benchmarks.speed.report import MODELS
+from benchmarks.speed.results import Result as SpeedResult
 from benchmarks.speed.results import SizeResult
 from docs.generate.fidelity import studied
-from docs.generate.speed import GPU, published
-from todo import Settings, plan
+from docs.generate.speed import GPU, published, speedup
 
 _AS_FAST = 0.99
 """A setting is as fast as HyperTile from this ratio of their speed-ups on: the measurement wavers by a percent."""
@@ -51,20 +51,15 @@ def _largest(grid: int, chosen: Callable[[Result], bool]) -> str:
 
 def _slower(grid: int) -> Iterator[str]:
     """By model, the sizes at which a setting is slower than HyperTile, with the ratio of their speed-ups."""
-    for model, name in GPU.items():
-        ratios = {size.label: _over_hypertile(grid, model, size) for size in published(name).sizes}
+    for name in GPU.values():
+        result = published(name)
+        ratios = {size.label: _over_hypertile(grid, result, size) for size in result.sizes}
         slower = [f"{size} ({ratio:.2f})" for size, ratio in ratios.items() if ratio is not None and ratio < _AS_FAST]
         yield ", ".join(slower) or "none"
 
 
-def _over_hypertile(grid: int, model: str, size: SizeResult) -> float | None:
-    """A setting's speed-up over HyperTile's; None if it was not measured. Where it leaves an image alone, it is 1."""
-    rows = [size.row(method) for method in (per_side(grid), HYPERTILE)]
-    if plan(size.width, size.height, Settings(grid=grid), model).note:
-        todo = 1.0
-    elif rows[0] and (measured := size.speedup(rows[0])):
-        todo = measured.median
-    else:
-        return None
-    hypertile = size.speedup(rows[1]) if rows[1] else None
-    return todo / hypertile.median if hypertile else None
+def _over_hypertile(grid: int, result: SpeedResult, size: SizeResult) -> float | None:
+    """A setting's speed-up over HyperTile's; None if one of them was not measured."""
+    todo, row = speedup(result, size, grid), size.row(HYPERTILE)
+    hypertile = size.speedup(row) if row else None
+    return todo / hypertile.median if todo and hypertile else None

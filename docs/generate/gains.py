@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.output import markdown
-from benchmarks.speed.methods import per_side
 from benchmarks.speed.report import MODELS
 from benchmarks.speed.results import Result
-from docs.generate.speed import GPU, published
+from docs.generate.speed import GPU, published, speedup
 from todo import Settings, plan
 
 _SIDES = (768, 1024, 1536, 2048, 3072)
@@ -34,13 +33,10 @@ def gains_table() -> str:
 
 
 def _measured(result: Result, grid: int, side: int) -> str:
-    """A setting's speed-up; ×1.00 where it leaves the image alone, and a dash where it was not measured."""
-    if plan(side, side, Settings(grid=grid), result.model).note:
-        return "×1.00"
+    """A setting's speed-up; a dash where it was not measured."""
     size = next(size for size in result.sizes if size.width == size.height == side)
-    row = size.row(per_side(grid))
-    speedup = size.speedup(row) if row else None
-    return f"×{speedup.median:.2f}" if speedup else "–"
+    measured = speedup(result, size, grid)
+    return f"×{measured:.2f}" if measured else "–"
 
 
 def work_table() -> str:

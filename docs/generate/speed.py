@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -14,6 +15,7 @@ from benchmarks.speed.report import MODELS, rounds, where
 from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
 from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
 from docs.generate import RESULTS
+from todo import Settings, plan
 
 _LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
 
@@ -29,6 +31,21 @@ _README_METHODS = (GRID_64, GRID_48, GRID_32, "ToDo paper", "tomesd 0.5", HYPERT
 def published(name: str = CPU) -> Result:
     """A published run."""
     return read(RESULTS / f"{name}.json")
+
+
+def speedup(result: Result, size: SizeResult, grid: int) -> float | None:
+    """The measured speed-up of `grid` per side at a size; 1 where it leaves the image alone, None where it was not
+    measured. The rule of mode auto has changed since some runs. What a row did then, the setting with as much work in
+    the plan does now."""
+    now = plan(size.width, size.height, Settings(grid=grid), result.model)
+    if now.note:
+        return 1.0
+    for row in size.rows:
+        is_auto = row.settings is not None and row.settings == Settings(grid=row.settings.grid)
+        if is_auto and math.isclose(row.predicted_work_change or 0.0, now.unet.change, rel_tol=1e-6):
+            measured = size.speedup(row)
+            return measured.median if measured else None
+    return None
 
 
 def speed_table(name: str) -> Callable[[], str]:

@@ -177,4 +177,5 @@ def test_a_model_without_such_attention_is_left_alone(comfyui, sd1):
     dense = comfyui.run(workflow(hidden, checkpoint=sd1))
     assert comfyui.run(workflow(HALF, hidden, checkpoint=sd1)).sha == dense.sha
     (line,) = comfyui.ask("/todo-probe/log")
-    assert line.startswith("ToDo: no effect on this model: ")
+    assert line.startswith("ToDo: no effect on ")
+    assert "ToDo is for SD1/SD2/SDXL" in line

@@ -77,7 +77,7 @@ def test_it_says_what_it_did(comfyui, sd1):
 def test_it_says_why_it_did_nothing(comfyui, sd1):
     dense = comfyui.run(workflow(checkpoint=sd1))
     assert comfyui.run(workflow(todo(), checkpoint=sd1)).sha == dense.sha
-    assert comfyui.ask("/todo-probe/log") == ["ToDo: no effect at this size"]
+    assert comfyui.ask("/todo-probe/log") == ["ToDo: no effect at this size (it acts from about 480×480 on)"]
 
 
 def test_it_never_waits_for_the_gpu(comfyui, sd1):

@@ -187,7 +187,7 @@ def test_generation_within_a_generation(webui: WebUI) -> None:
 def test_no_effect_is_said(webui: WebUI, dense: list[str]) -> None:
     result = webui.txt2img([True])
     assert result.sha == dense
-    assert "ToDo effect: none at this size" in result.infotext
+    assert "ToDo effect: none at this size in so few steps" in result.infotext
 
 
 def test_end_of_window_before_its_start(webui: WebUI, dense: list[str]) -> None:

@@ -158,7 +158,7 @@ def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints:
     log = webui.get("/todo-probe/log").json()
     assert result.sha == before.sha
     assert 'ToDo effect: "none on this model' in result.infotext
-    assert len([line for line in log if "no effect on this model" in line]) == 1
+    assert len([line for line in log if "ToDo is for SD1/SD2/SDXL" in line]) == 1
     assert webui.txt2img().sha == dense
 
 

@@ -366,4 +366,4 @@ def test_what_torch_2_0_compiled_is_reported_as_never_called():
     dense = run(model, given)
     with patched(model, Settings(factor=2)) as patch:
         assert torch.equal(run(model, given), dense)
-    assert "never called" in why_none(patch.report())
+    assert "never called" in why_none(patch.report(), patch.settings)

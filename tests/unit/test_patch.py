@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch
 from tests.unit.comparing import attention_calls, close, differs, reference_unet
 from tests.unit.plain_attention import FINER_OFFSETS, OFFSETS, attend, replace_attention, subsample
 from tests.unit.small_models import SD1_BLOCKS, hook_counts, inputs, level_inputs, one_level, run
-from todo import Settings, patched
+from todo import Settings, patched, progress
+from todo.downsample import kept_index
 
 FIXED = Settings(factor=2, phase="fixed")
 METHODS = ("nearest", "nearest-exact")
@@ -105,26 +107,29 @@ def test_auto_keeps_the_grid(ldm_unet):
     close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3, 2: 3, 4: 3}), given))
 
 
-def indices() -> int:
-    """How many index tensors are held."""
-    gc.collect()
-    return sum(type(each) is torch.Tensor and each.dtype == torch.int64 and each.ndim == 1 for each in gc.get_objects())
-
-
 @pytest.mark.parametrize(
     "settings", [Settings(factor=2), Settings(factor=1.25), Settings(factor=4, taper=True)], ids=["2", "1.25", "taper"]
 )
-def test_only_the_indices_of_the_present_step_are_held(ldm_unet, settings):
+def test_only_the_indices_of_the_present_step_are_held(ldm_unet, settings, monkeypatch):
     """Whatever the ratio, however many steps and sizes were sampled."""
-    before = indices()
+    made = []
+
+    def tracked(*given):
+        index = kept_index(*given)
+        made.append(weakref.ref(index))
+        return index
+
+    monkeypatch.setattr(progress, "kept_index", tracked)
     with patched(ldm_unet, settings) as patch:
         for step in range(12):
             patch.at(step, 12)
             for grid in ((16, 24), (24, 16)):
                 run(ldm_unet, inputs(*grid))
-            assert indices() == before + 2
+            assert sum(index() is not None for index in made) == 2
     del patch
-    assert indices() == before
+    gc.collect()
+    assert all(index() is None for index in made)
+    assert len(made) == 24
 
 
 def test_auto_has_no_effect_on_small_images(ldm_unet):

@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todo import Settings
-from todo.schedule import Moment, factor_at, phase_step, touches
+from todo import Settings, plan
+from todo.downsample import kept_size
+from todo.schedule import (
+    AT_THIS_SIZE,
+    IN_SO_FEW_STEPS,
+    OUTSIDE_WINDOW,
+    Moment,
+    are_few,
+    factor_at,
+    from_size,
+    phase_step,
+    touches,
+)
 
 GRID = (64, 96)
 
@@ -62,7 +73,7 @@ def test_taper_falls_evenly_to_one(start, end, progress, expected):
 
 
 def test_taper_holds_for_auto_and_deeper_levels():
-    assert factor(Settings(grid=64, taper=True), 0.5, grid=(192, 128)) == pytest.approx(2)
+    assert factor(Settings(grid=64, taper=True), 0.5, grid=(288, 128)) == pytest.approx(2)
     settings = manual(deep_factor=3, max_downsample=2, taper=True)
     assert factor(settings, 0.5, resolution=2) == pytest.approx(2)
 
@@ -94,35 +105,55 @@ def test_reach(reach):
     assert [touches(settings, resolution) for resolution in (1, 2, 4, 8)] == [r <= reach for r in (1, 2, 4, 8)]
 
 
-def test_auto_keeps_at_most_the_grid_for_every_side_or_all():
-    """All, where keeping the grid would leave out fewer than half of the tokens."""
-    for kept in range(16, 129):
-        settings = Settings(grid=kept)
-        for side in range(1, 601):
-            value = factor(settings, grid=(side, side))
-            expected = side if 2 * min(side, kept) ** 2 > side**2 else kept
-            assert math.ceil(side / value) == expected, (side, kept)
+def auto(side: int, kept: int, **moment) -> float:
+    return factor_at(Settings(grid=kept), 1, (side, side), Moment(**moment))[0]
 
 
-@given(st.integers(1, 600), st.integers(1, 600), st.integers(16, 128), st.sampled_from([1, 2, 4, 8]))
-def test_auto_takes_the_smallest_factor_for_the_longer_side(h, w, kept, resolution):
-    value = factor(Settings(grid=kept, max_downsample=8), resolution=resolution, grid=(h, w))
-    halved = -(-kept // resolution)
-    smallest = max(max(h, w) / halved, 1)
-    if value == 1:
-        assert 2 * math.ceil(h / smallest) * math.ceil(w / smallest) > h * w
-    else:
-        assert max(math.ceil(h / value), math.ceil(w / value)) == min(max(h, w), halved)
-        assert value == pytest.approx(smallest)
+@pytest.mark.parametrize("kept", range(16, 129, 8))
+@pytest.mark.parametrize(("few_steps", "more"), [(False, 1), (True, 4 / 3)])
+def test_auto_keeps_the_grid_of_a_square_and_at_most_half_of_a_side(kept, few_steps, more):
+    """In few steps a third more per side. Smaller images are left whole."""
+    for side in range(1, 601):
+        value = auto(side, kept, few_steps=few_steps)
+        wanted = kept * more
+        expected = side if side < 1.25 * wanted else min(math.ceil(side / 2), math.ceil(round(wanted, 9)))
+        assert kept_size(side, value) == expected, (side, kept)
+
+
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(16, 128))
+def test_auto_keeps_as_many_in_every_format(h, w, kept):
+    """The ratio of a square with as many tokens."""
+    value = factor(Settings(grid=kept), grid=(h, w))
+    side = math.sqrt(h * w)
+    assert value == (pytest.approx(max(side / kept, 2)) if side >= 1.25 * kept else 1)
+    assert factor(Settings(grid=kept), grid=(w, h)) == value
+
+
+@pytest.mark.parametrize(("h", "w"), [(136, 240), (64, 512), (96, 192), (208, 320)])
+def test_formats_keep_about_as_many_tokens_as_a_square(h, w):
+    """1920×1088, 4096×512, 2:1 and 20:13 in SD1.5's latents."""
+    value = factor(Settings(), grid=(h, w))
+    assert kept_size(h, value) * kept_size(w, value) == pytest.approx(min(48**2, h * w / 4), rel=0.06)
 
 
 @pytest.mark.parametrize(
-    ("grid", "kept", "expected"),
-    [((64, 64), 48, 1), ((68, 68), 48, 68 / 48), ((90, 90), 64, 1), ((91, 91), 64, 91 / 64), ((48, 84), 64, 1)],
-)
-def test_auto_leaves_a_level_whole_where_fewer_than_half_would_go(grid, kept, expected):
-    """48 of 64 rows and columns are 56 % of the tokens, 48 of 68 are 50 %."""
-    assert factor(Settings(grid=kept), grid=grid) == expected
+    ("pixels", "family", "few_steps", "acts"),
+    [
+        ((512, 512), "sd1", False, True), ((448, 448), "sd1", False, False), ((512, 512), "sd1", True, False),
+        ((768, 768), "sd1", True, True), ((640, 448), "sd1", False, True),
+        *(((w, h), "sdxl", False, True) for w, h in ((1024, 1024), (1152, 896), (1344, 768), (1536, 640), (640, 1536))),
+        ((832, 832), "sdxl", False, False), ((1024, 1024), "sdxl", True, False), ((1536, 1536), "sdxl", True, True),
+    ],
+)  # fmt: skip
+def test_where_auto_acts_by_default(pixels, family, few_steps, acts):
+    """At the sizes that the models were trained on, in every format; in few steps only beyond."""
+    predicted = plan(*pixels, Settings(), family, steps=4 if few_steps else 20)
+    assert {level.factor for level in predicted.levels} == {2 if acts else 1}
+
+
+@pytest.mark.parametrize(("steps", "few"), [(0, False), (1, True), (8, True), (9, False), (30, False)])
+def test_few_steps(steps, few):
+    assert are_few(steps) is few
 
 
 def test_a_taper_goes_on_below_half():
@@ -131,7 +162,7 @@ def test_a_taper_goes_on_below_half():
     assert [factor(settings, progress, grid=(128, 128)) for progress in (0, 0.5, 0.9)] == pytest.approx([2, 1.5, 1.1])
 
 
-@pytest.mark.parametrize("pixels", [512, 768, 1024, 1536, 2048])
+@pytest.mark.parametrize("pixels", [1024, 1536, 2048])
 def test_auto_gives_every_level_its_part_of_the_grid(pixels):
     """At 64, the grids that SD1.5 was trained on at 512²: 64 × 64 tokens at its finest level, then 32 × 32, 16 × 16."""
     for resolution, trained in ((1, 64), (2, 32), (4, 16)):
@@ -172,10 +203,24 @@ def test_each_reason_is_different():
         for settings, moment in [
             (manual(passes="hires"), Moment()),
             (manual(start=0.5), Moment(progress=0.1)),
+            (manual(start=0.5, end=0.5), Moment(progress=0.5)),
             (manual(factor=1), Moment()),
+            (Settings(grid=128), Moment()),
+            (Settings(grid=128), Moment(few_steps=True)),
         ]
     }
-    assert len(reasons) == 3
+    assert len(reasons) == 6
+
+
+@pytest.mark.parametrize(
+    ("reason", "depth", "expected"),
+    [
+        (AT_THIS_SIZE, 0, "480×480"), (AT_THIS_SIZE, 1, "960×960"), (IN_SO_FEW_STEPS, 0, "640×640"),
+        (IN_SO_FEW_STEPS, 1, "1280×1280"), (OUTSIDE_WINDOW, 0, ""),
+    ],
+)  # fmt: skip
+def test_the_size_from_which_auto_acts(reason, depth, expected):
+    assert from_size(reason, Settings(), depth) == expected
 
 
 def test_phase_step():

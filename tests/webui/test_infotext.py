@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +31,15 @@ def draw_settings(host, table, data):
     return host.ours("settings").Settings(**values)
 
 
+def acting(host, settings):
+    """The values of the settings; those of the other mode are their defaults."""
+    knobs = host.ours("settings").KNOBS
+    return {
+        name: value if knobs[name].mode in (None, settings.mode) else knobs[name].default
+        for name, value in settings.to_dict().items()
+    }
+
+
 def through_the_host(host, parameters):
     """The parameters after the host has written them, among others, and parsed them again."""
     p = host.p(prompt="a, b: c", negative_prompt="d")
@@ -50,21 +62,17 @@ def test_all_settings_are_read_back(running_host, table, data):
     parameters = running_host.ours("webui.infotext").write(settings)
     values = read(running_host, through_the_host(running_host, parameters))
     assert values.pop("enabled") is True
-    assert values == on_page(table, settings.to_dict())
+    assert values == on_page(table, acting(running_host, settings))
 
 
 @given(data=st.data())
-def test_only_what_differs_from_the_first_defaults_is_written(running_host, table, data):
-    """In mode auto, a missing number of keys/values per side means 64, whatever the default is today."""
+def test_what_acts_in_the_mode_is_written(running_host, table, data):
     settings = draw_settings(running_host, table, data)
     written = running_host.ours("webui.infotext").write(settings)
-    first = {name: row["default"] for name, row in table.items()}
-    if settings.mode == "auto":
-        first["grid"] = 64
-    changed = sum(value != first[name] for name, value in settings.to_dict().items() if name != "mode")
-    assert len(written) == 1 + changed
+    other = {"auto": {"ToDo factor", "ToDo deep factor", "ToDo hires factor"}, "manual": {"ToDo grid"}}[settings.mode]
+    knobs = running_host.ours("settings").KNOBS.values()
+    assert set(written) == {knob.infotext for knob in knobs} - other
     assert written["ToDo"] == settings.mode
-    assert all(key == "ToDo" or key.startswith("ToDo ") for key in written)
     assert all(isinstance(value, str) for value in written.values())
 
 
@@ -73,7 +81,7 @@ def test_the_api_can_convert_each_value_to_the_type_of_its_control(running_host,
     # The host converts the result of a field's function to type(component.value).
     settings = draw_settings(running_host, table, data)
     parameters = through_the_host(running_host, running_host.ours("webui.infotext").write(settings))
-    expected = {"enabled": True, **on_page(table, settings.to_dict())}
+    expected = {"enabled": True, **on_page(table, acting(running_host, settings))}
     for (control, reader), name in zip(running_host.script().infotext_fields, expected, strict=True):
         value = reader(parameters)
         kind = type(control.value)
@@ -88,26 +96,25 @@ def test_the_settings_of_a_generation_are_read_back(host, table):
     assert {name: values[name] for name in wanted} == on_page(table, wanted)
 
 
-def test_the_first_defaults_need_one_key_only(host):
+def test_numbers_are_written_as_a_person_would(host):
     settings = host.ours("settings").Settings
-    write = host.ours("webui.infotext").write
-    assert write(settings(grid=64)) == {"ToDo": "auto"}
-    assert write(settings()) == {"ToDo": "auto", "ToDo grid": "48"}
-    assert write(settings(mode="manual")) == {"ToDo": "manual"}
+    written = host.ours("webui.infotext").write(settings(factor=2, end=0.6))
+    assert (written["ToDo factor"], written["ToDo start"], written["ToDo end"]) == ("2", "0", "0.6")
 
 
-@pytest.mark.parametrize(
-    ("parameters", "grid"),
-    [
-        ({"ToDo": "auto"}, 64),
-        ({"ToDo": "auto", "ToDo max downsample": "1"}, 64),
-        ({"ToDo": "auto", "ToDo grid": "48"}, 48),
-        ({"ToDo": "manual"}, 48),
-    ],
-)
-def test_infotexts_keep_their_meaning(host, parameters, grid):
-    """Images from when 64 was the default have no key for it. In mode manual it does not act."""
-    assert read(host, parameters)["grid"] == grid
+def test_an_image_comes_back_whatever_later_defaults_are(host, table, monkeypatch):
+    """Defaults change from version to version. The same keys/values are picked all the same, to the bit."""
+    size = {"width": 640, "height": 640, "steps": 2}
+    before = host.generate({}, **size)
+    parameters = host.infotext_utils.parse_generation_parameters(before.processed.info)
+    knobs, later = host.ours("settings").KNOBS, {"grid": 32, "method": "nearest-exact", "phase": "fixed", "end": 0.5}
+    for name, default in {**later, "max_downsample": 1, "passes": "hires", "taper": True}.items():
+        monkeypatch.setitem(knobs, name, dataclasses.replace(knobs[name], default=default))
+    other = host.generate({}, **size)
+    values = {name: value for name, value in read(host, parameters).items() if name != "enabled"}
+    again = host.generate(values, **size)
+    assert torch.equal(again.latents, before.latents)
+    assert not torch.equal(other.latents, before.latents)
 
 
 def test_an_image_without_todo_switches_it_off_and_leaves_the_other_controls(host):

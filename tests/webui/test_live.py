@@ -10,7 +10,7 @@ from tests.standin import models
 from tests.standin.host import CHECKPOINT
 
 SIZE = {"width": 1024, "height": 1024}
-KEPT = ["keys/values {} at {} levels", "×0.14", "3"]
+KEPT = ["keeps {} of keys/values", "14 %"]
 
 
 @pytest.fixture
@@ -40,9 +40,7 @@ def measured(host):
 def test_it_names_the_checkpoint_and_repeats_the_id(ask):
     answer = ask()
     assert (answer["id"], answer["checkpoint"]) == (7, CHECKPOINT)
-    assert answer["passes"] == [
-        {"size": "1024×1024", "hires": False, "parts": [["about {} less UNet work", "×1.6"], KEPT]}
-    ]
+    assert answer["passes"] == [{"size": "1024×1024", "hires": False, "parts": [["up to {}× faster", "1.6"], KEPT]}]
 
 
 def test_the_hires_pass_has_its_own_answer(ask):
@@ -61,15 +59,32 @@ def test_a_wrong_value_is_told_once_by_its_label(ask):
 
 def test_a_measured_figure_takes_the_place_of_the_predicted_one(ask, measured):
     measured(1.78, grid=48)
-    assert ask()["passes"][0]["parts"] == [["measured {} here", "×1.78"], KEPT]
+    assert ask()["passes"][0]["parts"] == [["measured {}× faster", "1.78"], KEPT]
     # Knobs of the other mode do not count.
-    assert ask(factor=5)["passes"][0]["parts"][0] == ["measured {} here", "×1.78"]
+    assert ask(factor=5)["passes"][0]["parts"][0] == ["measured {}× faster", "1.78"]
+
+
+def test_what_is_slower_than_dense_is_said_so(ask, measured):
+    measured(0.8)
+    assert ask()["passes"][0]["parts"][0] == ["measured {}× slower", "1.25"]
+
+
+def test_the_number_of_steps_counts(ask, measured):
+    """In few steps, more is kept; whether they are few is what the time of a step depends on."""
+    measured(1.78)
+    assert ask({**SIZE, "steps": 20})["passes"][0]["parts"][0] == ["measured {}× faster", "1.78"]
+    few, hires = ask({**SIZE, "steps": 4}, {**SIZE, "steps": 30})["passes"]
+    assert few["parts"] == [["up to {}× faster", "1.5"], ["keeps {} of keys/values", "25 %"]]
+    assert hires["parts"][1] == KEPT
+    small = {"width": 512, "height": 512, "steps": 4}
+    text = "no effect at this size in so few steps (it acts from about {} on)"
+    assert ask(small)["passes"][0]["parts"] == [[text, "640×640"]]
 
 
 def test_steps_outside_the_window_count(ask, measured):
     measured(2.0)
-    assert ask(end=0.5)["passes"][0]["parts"][0] == ["measured {} here, over all steps", "×1.33"]
-    assert ask(taper=True)["passes"][0]["parts"][0][0] == "about {} less UNet work over all steps"
+    assert ask(end=0.5)["passes"][0]["parts"][0] == ["measured {}× faster", "1.33"]
+    assert ask(taper=True)["passes"][0]["parts"][0][0] == "up to {}× faster"
 
 
 @pytest.mark.parametrize(
@@ -77,23 +92,23 @@ def test_steps_outside_the_window_count(ask, measured):
 )
 def test_it_counts_for_these_settings_only(ask, measured, other):
     measured(1.78)
-    assert ask(**other)["passes"][0]["parts"][0][0] == "about {} less UNet work"
+    assert ask(**other)["passes"][0]["parts"][0][0] == "up to {}× faster"
 
 
 def test_it_counts_for_this_checkpoint_and_attention_only(host, ask, measured, monkeypatch):
     measured(1.78)
     monkeypatch.setattr(host.shared.opts, "cross_attention_optimization", "sub-quadratic", raising=False)
-    assert ask()["passes"][0]["parts"][0][0] == "about {} less UNet work"
+    assert ask()["passes"][0]["parts"][0][0] == "up to {}× faster"
     monkeypatch.undo()
     host.add_checkpoint("another", models.shared(models.LoadedModel, host.unet))
     host.use_checkpoint("another")
-    assert ask()["passes"][0]["parts"][0][0] == "about {} less UNet work"
+    assert ask()["passes"][0]["parts"][0][0] == "up to {}× faster"
 
 
 def test_another_kind_of_model_and_none(host, ask):
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
     host.use_checkpoint("sd3")
-    assert ask()["passes"][0]["parts"] == [["no effect on this model"]]
+    assert ask()["passes"][0]["parts"] == [["no effect on {} (ToDo is for SD1/SD2/SDXL)", "LoadedModel"]]
     host.sd_models.model_data.set_sd_model(None)
     answer = ask()
     assert answer["checkpoint"] is None

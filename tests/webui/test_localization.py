@@ -23,9 +23,11 @@ def shown(host):
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
-    words |= {compare.label, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
-    live = host.ours("webui.live")
-    return words | {live.MEASURED, live.MEASURED_OVERALL} | live_words(host)
+    words |= {compare.label, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
+    answer = host.ours("webui.figures")
+    words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
+    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE}
+    return words | live_words(host)
 
 
 def live_words(host):
@@ -39,11 +41,12 @@ def live_words(host):
         words.update(text for text, *_ in answer["parts"])
 
     for passes in ("both", "first", "hires"):
-        for size in (512, 2048):
+        for size in (448, 2048):
             for end in (0, 0.5, 1):
                 for deep in (1, 2):
                     ask(width=size, height=size, passes=passes, end=end, max_downsample=deep)
-    ask(mode="manual", factor=3, deep_factor=2)
+    ask(width=448, height=448, steps=4)
+    ask(mode="manual", factor=1)
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
     host.use_checkpoint("sd3")
     ask()
@@ -54,16 +57,15 @@ def live_words(host):
 
 def test_the_live_line_uses_all_these_texts(shown):
     assert {
-        "about {} less UNet work",
-        "about {} less UNet work over all steps",
-        "keys/values {} at {} levels",
-        "keys/values {} at one level",
-        "keys/values {} by level",
+        "up to {}× faster",
+        "keeps {} of keys/values",
         "steps {}",
-        "no effect at this size",
+        "no effect at this size (it acts from about {} on)",
+        "no effect at this size in so few steps (it acts from about {} on)",
+        "no effect at a ratio that keeps every token",
         "no effect in this pass",
-        "no effect outside the step window",
-        "no effect on this model",
+        "no effect with an empty step window",
+        "no effect on {} (ToDo is for SD1/SD2/SDXL)",
         "no model is loaded yet",
     } <= shown
 

@@ -55,7 +55,8 @@ def measure(host, *passes, batch=1, progress=lambda done, desc: None, **changed)
 
 def text(page):
     """The text of some HTML, line by line."""
-    return [part for part in re.split(r"<[^>]*>", page) if part]
+    without_phrases = re.sub(r"<span data-todo-phrase[^>]*>([^<]*)</span>", r"\1", page)
+    return [part for part in re.split(r"<[^>]*>", without_phrases) if part]
 
 
 def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
@@ -66,9 +67,11 @@ def test_dense_and_each_ratio_are_timed_on_the_hosts_own_call(host, calls):
     assert [kept for _, kept in timed] == [192, 88, 48, 24, 12]
     assert len(rest) == 1
     (line, *plot) = text(page)
-    assert re.fullmatch(r"128×96: dense \d+ ms · ToDo \d+ ms per step · ×\d+\.\d\d \(predicted ×1\.\d\d\)", line)
+    measured = r"measured \d+\.\d\d× (faster|slower)"
+    assert re.fullmatch(rf"128×96: dense \d+ ms · ToDo \d+ ms per step · {measured} · expected up to 1\.\d\d×", line)
     assert plot[::2] == ["dense", "ratio 1.5", "ratio 2", "ratio 3", "ratio 4"]
-    assert all(re.fullmatch(r"\d+ ms( · ×\d+\.\d\d)?", figure) for figure in plot[1::2])
+    assert re.fullmatch(r"\d+ ms", plot[1])
+    assert all(re.fullmatch(rf"\d+ ms · {measured}", figure) for figure in plot[3::2])
 
 
 def test_a_step_of_two_calls_takes_twice_as_long(host, calls, monkeypatch):
@@ -107,7 +110,7 @@ def test_the_step_window_is_ignored(host, calls):
 def test_where_no_setting_acts_it_says_so_at_once(host, calls):
     said = []
     page = measure(host, progress=lambda *_, desc: said.append(desc), mode="auto")
-    assert text(page) == ["128×96: no effect at this size"]
+    assert text(page) == ["128×96: no effect at this size (it acts from about 480×480 on)"]
     assert calls == said == []
 
 
@@ -144,12 +147,12 @@ def test_it_can_be_stopped_before_it_begins(host, calls):
 def test_a_model_without_such_attention(host):
     host.add_checkpoint("sd3", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), models.FusedUNet()))
     host.use_checkpoint("sd3")
-    assert text(measure(host))[0].startswith("ToDo has no effect on this model")
+    assert text(measure(host))[0] == "no effect on LoadedModel (ToDo is for SD1/SD2/SDXL)"
 
 
 def test_ratios_below_one_are_left_out(host):
     page = measure(host, SIZE, SIZE, **MANUAL, hires_factor=0.5)
-    assert text(page)[-1] == "128×96, hires pass: no effect at this size"
+    assert text(page)[-1] == "128×96, hires pass: no effect at a ratio that keeps every token"
 
 
 def test_a_compiled_model_is_not_measured(host, calls, monkeypatch):
@@ -179,7 +182,7 @@ def test_a_model_without_a_plan_is_measured_without_a_prediction(host):
     host.use_checkpoint("other")
     (line, *_) = text(measure(host, **MANUAL))
     assert "×" in line.partition(": ")[2]
-    assert "predicted" not in line
+    assert "expected" not in line
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def unet():
 
 
 def run(rounds, unet, settings, call, on_progress=lambda done: None):
-    return rounds.measure(unet, call, settings, False, torch.device("cpu"), on_progress)
+    return rounds.measure(unet, call, settings, (0, False), torch.device("cpu"), on_progress)
 
 
 def ticking(clock, durations):

@@ -62,11 +62,13 @@ def test_a_plan_is_the_same_as_in_python(plan, host):
 
 
 def test_the_example_of_the_live_line(plan):
-    assert (
-        plan(family="sd1")
-        .json()["summary"]
-        .startswith("1024×1024: about ×1.6 less UNet work · keys/values ×0.14 at 3 levels")
-    )
+    assert plan(family="sd1").json()["summary"] == "1024×1024: up to 1.6× faster · keeps 14 % of keys/values"
+
+
+def test_the_number_of_steps_counts(plan):
+    assert plan(family="sd1", steps=4).json()["levels"][0]["factor"] == 2
+    assert plan(family="sd1", steps=20).json()["levels"][0]["factor"] > 2
+    assert refused(plan(family="sd1", steps="many")) == "steps"
 
 
 def test_a_missing_mode_follows_from_the_other_fields(plan):
@@ -104,12 +106,9 @@ def test_another_kind_of_model_has_no_effect(plan, host):
     host.use_checkpoint("sd3")
     answer = plan()
     assert answer.status_code == 200
-    assert answer.json() == {
-        "family": None,
-        "note": "no effect on this model",
-        "parts": [["no effect on this model"]],
-        "summary": "no effect on this model",
-    }
+    text = "no effect on LoadedModel (ToDo is for SD1/SD2/SDXL)"
+    why = ["no effect on {} (ToDo is for SD1/SD2/SDXL)", "LoadedModel"]
+    assert answer.json() == {"family": None, "why": why, "note": text, "parts": [why], "summary": text}
 
 
 @pytest.mark.parametrize("placeholder", [None, object()], ids=["none", "Forge's placeholder"])

@@ -11,11 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from ..plan import plan as predict
+from ..plan import text
 from ..settings import KNOBS, Settings, SettingsError, unknown_name
 from . import host, live
 from .request import COMPARE, ENABLED
 
-PLAN_ARGUMENTS = ("width", "height", "family", "hires")
+PLAN_ARGUMENTS = ("width", "height", "family", "hires", "steps")
 
 
 def register(demo: Any, app: FastAPI) -> None:
@@ -36,7 +37,7 @@ def plan(request: Request) -> JSONResponse:
     """The plan for an image size, as JSON.
 
     Query: `width` and `height` in pixels, `family` (default: that of the loaded model), `hires` (true for the hires
-    pass) and any field of Settings. An invalid value gives status 422, with the name of the field in `field`.
+    pass), `steps` and any field of Settings. An invalid value gives status 422, with the name of the field in `field`.
     """
     try:
         return JSONResponse(_plan(dict(request.query_params)))
@@ -56,6 +57,6 @@ def _plan(query: dict[str, str]) -> dict[str, Any]:
     if arguments["family"] is None:
         # Check the other values all the same.
         predict(**{**arguments, "family": "sd1"}, settings=settings)
-        note = live.without_family(model)
-        return {"family": None, "note": note, "parts": [(note,)], "summary": note}
+        why = live.without_family(model)
+        return {"family": None, "why": why, "note": text(why), "parts": [why], "summary": text(why)}
     return predict(**arguments, settings=settings).to_dict()

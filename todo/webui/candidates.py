@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..plan import plan
+from ..plan import Phrase, plan
 from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .figures import Pass
@@ -44,15 +44,18 @@ def label(name: str, settings: Settings | None) -> str:
     return f"{value} per side" if name == "grid" else f"ratio {value}"
 
 
-def no_effect(current: Pass, settings: Settings) -> str:
-    """'no effect …' if none of the candidates acts in a pass, so that there is nothing to measure; else ''."""
+def no_effect(current: Pass, settings: Settings) -> Phrase:
+    """'no effect …' if none of the candidates acts in a pass, so that there is nothing to measure; else nothing."""
     family = host.family(host.loaded_model())
     if family is None:
-        return ""
-    predicted = [
-        plan(current.width, current.height, each, family, current.hires) for each in candidates(settings, current.hires)
-    ]
-    return predicted[0].note if all(each.note for each in predicted) else ""
+        return ()
+    whys = {
+        each: plan(current.width, current.height, each, family, current.hires, current.steps).why
+        for each in candidates(settings, current.hires)
+    }
+    name = strength_knob(settings, current.hires)
+    chosen = next(each for each in whys if getattr(each, name) == getattr(settings, name))
+    return whys[chosen] if all(whys.values()) else ()
 
 
 def _around(settings: Settings, name: str) -> list[Settings]:
@@ -66,7 +69,7 @@ def _acts(settings: Settings, passes: Sequence[Pass], family: str | None) -> boo
     """Whether settings act in one of the passes, as far as can be told."""
     try:
         return family is None or any(
-            not plan(each.width, each.height, settings, family, each.hires).note for each in passes
+            not plan(each.width, each.height, settings, family, each.hires, each.steps).why for each in passes
         )
     except SettingsError:
         return True  # a size that `plan` does not know

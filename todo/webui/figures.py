@@ -5,9 +5,17 @@ Colours are gradio's CSS variables, so that they follow the page's theme.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from ..plan import Phrase, text
+
+FASTER, SLOWER = "measured {}× faster", "measured {}× slower"
+EXPECTED, MEMORY, TOO_LARGE = "expected up to {}×", "memory {} → {} GB", "does not fit in memory"
+DENSE, DENSE_TOO_LARGE = "dense {}", f"dense {TOO_LARGE}"
+TODO, TODO_TOO_LARGE = "ToDo {} per step", f"ToDo {TOO_LARGE}"
 
 _GB = 1024**3
 """Bytes. The host counts its gigabytes like this."""
@@ -24,7 +32,7 @@ class Row:
         predicted: the speed-up that the plan predicts; None for dense, and if there is no plan for the model.
         peak: peak device memory in bytes; None if the device does not track it.
         chosen: whether these are the settings on the page.
-        note: why ToDo had no effect, to complete 'no effect …'; '' if it had one.
+        note: why ToDo had no effect; empty if it had one.
     """
 
     label: str
@@ -33,17 +41,19 @@ class Row:
     predicted: float | None
     peak: int | None
     chosen: bool
-    note: str
+    note: Phrase
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass: image size in pixels, images per batch, and whether it is the hires pass of hires. fix."""
+    """A pass: image size in pixels, images per batch, whether it is the hires pass of hires. fix, and its sampling
+    steps; 0 if they are not known."""
 
     width: int
     height: int
     batch: int
     hires: bool
+    steps: int = 0
 
     def __str__(self) -> str:
         batch = f", batch of {self.batch}" if self.batch > 1 else ""
@@ -69,26 +79,41 @@ class Figures:
 
 def line(figures: Figures) -> str:
     """The result in one line: times, speed-up, memory."""
-    dense, chosen = figures.dense, figures.chosen
-    parts = [f"dense {_time(dense)}", f"ToDo {_time(chosen)}" + (" per step" if chosen.seconds else "")]
-    if chosen.note:
-        parts.append(f"no effect {chosen.note}")
-    elif chosen.speed_up:
-        predicted = f" (predicted ×{chosen.predicted:.2f})" if chosen.predicted else ""
-        parts.append(f"×{chosen.speed_up:.2f}{predicted}")
-    if dense.peak and chosen.peak:
-        parts.append(f"memory {dense.peak / _GB:.1f} → {chosen.peak / _GB:.1f} GB")
-    return f"{figures.measured}: {' · '.join(parts)}"
+    return f"{figures.measured}: {' · '.join(map(text, _parts(figures)))}"
 
 
 def page(results: Sequence[Figures]) -> str:
     """HTML with a line and a plot for each pass."""
-    return "".join(f"{message(line(each))}{_plot(each)}" for each in results)
+    return "".join(f"{message(str(each.measured), _parts(each))}{_plot(each)}" for each in results)
 
 
-def message(text: str) -> str:
-    """HTML of a line of text."""
-    return f'<div style="margin-top: 0.5em">{escape(text)}</div>'
+def message(about: str, phrases: Iterable[Phrase] = ()) -> str:
+    """HTML of a line of text, of which the page's script translates the phrases."""
+    parts = " · ".join(map(_phrase, phrases))
+    return f'<div style="margin-top: 0.5em">{escape(about)}{": " if about and parts else ""}{parts}</div>'
+
+
+def _phrase(phrase: Phrase) -> str:
+    return f'<span data-todo-phrase="{escape(json.dumps(phrase))}">{escape(text(phrase))}</span>'
+
+
+def _parts(figures: Figures) -> Iterator[Phrase]:
+    dense, chosen = figures.dense, figures.chosen
+    yield _time(dense, DENSE, DENSE_TOO_LARGE)
+    yield _time(chosen, TODO, TODO_TOO_LARGE)
+    if chosen.note:
+        yield chosen.note
+    elif chosen.speed_up:
+        yield speed(chosen.speed_up)
+        if chosen.predicted:
+            yield EXPECTED, f"{chosen.predicted:.2f}"
+    if dense.peak and chosen.peak:
+        yield MEMORY, f"{dense.peak / _GB:.1f}", f"{chosen.peak / _GB:.1f}"
+
+
+def speed(ratio: float) -> Phrase:
+    """How much faster than dense a measured step is, in words."""
+    return (FASTER, f"{ratio:.2f}") if ratio >= 1 else (SLOWER, f"{1 / ratio:.2f}")
 
 
 def waiting(text: str) -> str:
@@ -96,27 +121,27 @@ def waiting(text: str) -> str:
     return f'<div class="todo-waiting">{escape(text)}</div>'
 
 
-def _time(row: Row) -> str:
+def _time(row: Row, label: str = "{}", too_large: str = TOO_LARGE) -> Phrase:
+    """The time of a step, under a label."""
     if row.seconds is None:
-        return "does not fit in memory"
-    return f"{row.seconds:.1f} s" if row.seconds >= 10 else f"{1000 * row.seconds:.0f} ms"
+        return (too_large,)
+    return label, f"{row.seconds:.1f} s" if row.seconds >= 10 else f"{1000 * row.seconds:.0f} ms"
 
 
 def _plot(figures: Figures) -> str:
     """HTML with a bar for each row. Its length is proportional to the time of a step."""
     longest = max((row.seconds or 0.0 for row in figures.rows), default=0.0) or 1.0
-    bars = "".join(_bar(row, (row.seconds or 0.0) / longest, _speed_up_text(figures, row)) for row in figures.rows)
+    bars = "".join(_bar(row, (row.seconds or 0.0) / longest, row is figures.dense) for row in figures.rows)
     grid = "display: grid; grid-template-columns: max-content 1fr max-content; gap: 2px 0.8em; align-items: center"
     return f'<div style="{grid}; margin: 0.4em 0 0.8em">{bars}</div>'
 
 
-def _bar(row: Row, share: float, speed_up: str) -> str:
+def _bar(row: Row, share: float, is_dense: bool) -> str:
     colour = "--color-accent" if row.chosen else "--neutral-400"
     bar = f"display: block; height: 0.8em; border-radius: 2px; width: {100 * share:.1f}%; background: var({colour})"
     weight = ' style="font-weight: 600"' if row.chosen else ""
-    cells = escape(row.label), f'<span style="{bar}"></span>', escape(f"{_time(row)}{speed_up}")
+    phrases = [_time(row)]
+    if row.speed_up and not is_dense and not row.note:
+        phrases.append(speed(row.speed_up))
+    cells = escape(row.label), f'<span style="{bar}"></span>', " · ".join(map(_phrase, phrases))
     return "".join(f"<span{weight}>{cell}</span>" for cell in cells)
-
-
-def _speed_up_text(figures: Figures, row: Row) -> str:
-    return f" · ×{row.speed_up:.2f}" if row.speed_up and row is not figures.dense and not row.note else ""

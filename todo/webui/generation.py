@@ -13,7 +13,7 @@ from typing import Any
 from torch.nn import Module
 
 from ..patch import Patch, put_on
-from ..report import BlockReport, in_words, why_none
+from ..report import OTHER_MODEL, BlockReport, in_words, why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
 from . import host, infotext
@@ -52,7 +52,8 @@ class Generation:
             patch = self._patch(unet, host.controlnets(model, denoiser.p) if self.settings.controlnet else [])
         except UnsupportedModelError as error:
             remove_all()
-            self.unsupported = f"on this model: {error}"
+            logger.debug("%s", error)
+            self.unsupported = OTHER_MODEL.format(host.kind(model))
             return
         patch.at(denoiser.step, denoiser.total_steps or 0, hires=bool(getattr(denoiser.p, "is_hr_pass", False)))
 
@@ -62,7 +63,7 @@ class Generation:
 
     def why_no_effect(self) -> str:
         """Why no token was downsampled, to complete 'no effect …'; '' if one was, or before the first step."""
-        reason = why_none(self.report()) if self.steps else ""
+        reason = why_none(self.report(), self.settings) if self.steps else ""
         return reason and (self.unsupported or reason)
 
     def _patch(self, unet: Module, controlnets: list[Module]) -> Patch:

@@ -55,6 +55,11 @@ def family(model: Any) -> str | None:
     return None
 
 
+def kind(model: Any) -> str:
+    """What the host calls a model of this kind, such as 'Flux' or 'StableDiffusion3'."""
+    return type(model).__name__
+
+
 def checkpoint(model: Any) -> str:
     """The title of the model's checkpoint, as in the host's menu."""
     return str(model.sd_checkpoint_info.title)

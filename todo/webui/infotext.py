@@ -1,7 +1,7 @@
 """Settings as generation parameters (infotext), and back.
 
-The key 'ToDo' holds the mode and means that ToDo was on. Every other knob has its own key. It is left out for one
-value: the default, or what was the default when infotexts were first written, so that they keep their meaning.
+The key 'ToDo' holds the mode and means that ToDo was on. Every other knob that acts in that mode has its own key, even
+at its default: so an image comes back whatever later defaults are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def write(settings: Settings) -> dict[str, str]:
     """The generation parameters of `settings`, by key."""
     values = settings.to_dict()
     return {
-        knob.infotext: str(values[knob.name])
+        knob.infotext: str(values[knob.name]).removesuffix(".0")
         for knob in KNOBS.values()
-        if knob.name == "mode" or values[knob.name] != knob.left_out(settings.mode)
+        if knob.mode in (None, settings.mode)
     }
 
 
@@ -49,8 +49,7 @@ def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
         if not _read_enabled(parameters):
             return None
         try:
-            absent = knob.left_out(parameters[KNOBS["mode"].infotext])
-            return page_value(knob, knob.parse(parameters.get(knob.infotext, absent)))
+            return page_value(knob, knob.parse(parameters.get(knob.infotext, knob.default)))
         except SettingsError as error:
             # Neither an exception nor a value of the wrong type: the host would fail on both.
             logger.warning("generation parameters: %s", error)

@@ -10,15 +10,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import Phrase, Plan, plan
+from ..plan import Phrase, plan
+from ..report import OTHER_MODEL
 from ..settings import Settings, SettingsError
 from . import host, measured
-from .figures import Pass
+from .figures import Pass, speed
 from .request import message_for_page, page_passes, page_settings
 
 NO_MODEL = "no model is loaded yet"
-NOT_THIS_MODEL = "no effect on this model"
-MEASURED, MEASURED_OVERALL = "measured {} here", "measured {} here, over all steps"
 
 
 def answer(question: str, values: Sequence[Any]) -> str:
@@ -45,25 +44,19 @@ def answer(question: str, values: Sequence[Any]) -> str:
     return json.dumps({**common, "passes": passes})
 
 
-def without_family(model: Any) -> str:
+def without_family(model: Any) -> Phrase:
     """Why nothing can be said about the loaded model, which has no family that `plan` knows."""
-    return NOT_THIS_MODEL if model else NO_MODEL
+    return (f"no effect {OTHER_MODEL}", host.kind(model)) if model else (NO_MODEL,)
 
 
 def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
     family = host.family(model)
     if family is None:
-        return [(without_family(model),)]
-    predicted = plan(current.width, current.height, settings, family, current.hires)
-    speed_up = None if predicted.note else measured.recall(current, settings)
-    return [*_measured(predicted, settings, speed_up), *predicted.kept()] if speed_up else predicted.parts()
-
-
-def _measured(predicted: Plan, settings: Settings, speed_up: float) -> list[Phrase]:
-    """What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper."""
-    if predicted.same_in_every_step:
-        return [(MEASURED, f"×{speed_up:.2f}")]
-    if settings.taper:
-        return predicted.parts()[:1]
+        return [without_family(model)]
+    predicted = plan(current.width, current.height, settings, family, current.hires, current.steps)
+    speed_up = None if predicted.why else measured.recall(current, settings)
+    # What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper.
+    if not speed_up or settings.taper:
+        return predicted.parts()
     inside = settings.end - settings.start
-    return [(MEASURED_OVERALL, f"×{1 / (1 - inside + inside / speed_up):.2f}")]
+    return [speed(1 / (1 - inside + inside / speed_up)), *predicted.kept()]

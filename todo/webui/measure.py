@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..patch import put_on
-from ..plan import plan
+from ..plan import Phrase, plan
 from ..report import why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
-from . import candidates, figures, host, measured, rounds, runs
+from . import candidates, figures, host, live, measured, rounds, runs
 from .figures import Pass
 from .log import logger
 from .request import message_for_page, page_passes, page_settings
@@ -124,8 +124,8 @@ class Measurement:
 
     def _time(self, unet: Module, call: Callable[[], object], latent: Tensor) -> None:
         self._timing = True
-        hires = self.sampling_pass.hires
-        self.timed = rounds.measure(unet, call, self.settings, hires, latent.device, self.on_progress)
+        steps, hires = self.sampling_pass.steps, self.sampling_pass.hires
+        self.timed = rounds.measure(unet, call, self.settings, (steps, hires), latent.device, self.on_progress)
         self._timing = False
         fitting = [each for each in self.timed if each.seconds]
         if not fitting:
@@ -136,7 +136,7 @@ class Measurement:
         if fastest:
             patch = put_on(unet, fastest)
             self._on_model.callback(patch.remove)
-            patch.at(0, 0, hires)
+            patch.at(0, steps, hires)
 
 
 def step(params: Any) -> None:
@@ -170,7 +170,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
         try:
             settings = page_settings(values)
             passes = list(page_passes(sizes))
-            idle = {each: note for each in passes if (note := candidates.no_effect(each, settings))}
+            idle = {each: why for each in passes if (why := candidates.no_effect(each, settings))}
             acting = [each for each in passes if each not in idle]
             results = []
             if acting:
@@ -179,7 +179,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             for result in results:
                 logger.info(figures.line(result))
             # The first pass stands before the hires pass.
-            notes = [figures.message(f"{each}: {note}") for each, note in idle.items()]
+            notes = [figures.message(str(each), [why]) for each, why in idle.items()]
             shown = [*notes, figures.page(results)]
             return "".join(shown if passes[0] in idle else reversed(shown))
         except StoppedError:
@@ -189,7 +189,8 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
         except CompiledError as error:
             return figures.message(f"Not measured: {error}")
         except UnsupportedModelError as error:
-            return figures.message(f"ToDo has no effect on this model: {error}")
+            logger.debug("%s", error)
+            return figures.message("", [live.without_family(host.loaded_model())])
         except Exception as error:
             logger.exception("Measuring failed")
             return figures.message(f"Measuring failed: {type(error).__name__}: {error}")
@@ -246,7 +247,7 @@ def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
             predicted=_predicted(current, timed.settings, family),
             peak=timed.peak,
             chosen=timed.settings is not None and getattr(timed.settings, name) == getattr(chosen, name),
-            note=why_none(timed.report) if timed.settings and timed.rounds else "",
+            note=_note(timed, current, family),
         )
         rows.append(row)
         if timed.settings and row.speed_up and not row.note:
@@ -254,11 +255,21 @@ def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
     return figures.Figures(current, tuple(rows))
 
 
+def _note(timed: rounds.Timed, current: Pass, family: str | None) -> Phrase:
+    """Why a call with ToDo had no effect; empty if it had one, and for dense."""
+    reason = why_none(timed.report, timed.settings) if timed.settings and timed.rounds else ""
+    if not reason or not timed.settings:
+        return ()
+    size = current.width, current.height
+    predicted = plan(*size, timed.settings, family, current.hires, current.steps).why if family else ()
+    return predicted or (f"no effect {reason}",)
+
+
 def _predicted(current: Pass, settings: Settings | None, family: str | None) -> float | None:
     """The speed-up that the plan predicts; None for dense, and for a model that `plan` does not know."""
     if settings is None or family is None:
         return None
-    return plan(current.width, current.height, settings, family, current.hires).unet.times_less
+    return plan(current.width, current.height, settings, family, current.hires, current.steps).unet.times_less
 
 
 def _is_compiled(network: Module) -> bool:

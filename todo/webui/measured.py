@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..schedule import are_few
 from ..settings import KNOBS, Settings
 from . import host
 from .figures import Pass
@@ -24,7 +25,9 @@ def recall(wanted: Pass, settings: Settings) -> float | None:
 
 
 def _key(measured: Pass, settings: Settings) -> _Key:
-    """What the time of a step depends on. Knobs of the other mode and the choice of steps are not among that."""
+    """What the time of a step depends on. Knobs of the other mode and the choice of steps are not among that; of the
+    number of steps, whether they are few."""
     others = {name: knob.default for name, knob in KNOBS.items() if knob.mode not in (None, settings.mode)}
     step = replace(settings, start=0.0, end=1.0, taper=False, **others)
-    return host.checkpoint(host.loaded_model()), host.attention(), measured, step
+    like = replace(measured, steps=int(are_few(measured.steps)))
+    return host.checkpoint(host.loaded_model()), host.attention(), like, step

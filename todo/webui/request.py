@@ -68,6 +68,7 @@ COMPARE = _CompareKnob(
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
 
 BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
+STEPS = Knob("steps", kind=int, default=0, label="Sampling steps", help="of the pass", maximum=1000)
 
 NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
@@ -124,16 +125,17 @@ def page_passes(sizes: str) -> Iterator[Pass]:
     """The passes of a generation from the page.
 
     Args:
-        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512}]}. A second pass is the hires pass.
+        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512, "steps": 20}]}. A second pass is the
+            hires pass.
 
     Raises:
-        SettingsError: the image size or the batch size is not allowed.
+        SettingsError: the image size, the batch size or the number of steps is not allowed.
     """
     page = json.loads(sizes)
     batch = BATCH.parse(page.get(BATCH.name))
     for index, size in enumerate(page["passes"]):
         checked = plan(size["width"], size["height"], Settings(), "sd1")
-        yield Pass(checked.width, checked.height, batch, hires=index > 0)
+        yield Pass(checked.width, checked.height, batch, hires=index > 0, steps=STEPS.parse(size.get(STEPS.name)))
 
 
 def message_for_page(error: SettingsError) -> str:

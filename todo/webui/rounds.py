@@ -66,7 +66,7 @@ def measure(
     unet: Module,
     call: Callable[[], object],
     settings: Sequence[Settings | None],
-    hires: bool,
+    at: tuple[int, bool],
     device: torch.device,
     on_progress: Callable[[float], None],
 ) -> list[Timed]:
@@ -78,7 +78,8 @@ def measure(
         unet: the UNet to patch.
         call: calls the UNet once.
         settings: the candidates; None is dense.
-        hires: whether the call belongs to the hires pass of hires. fix.
+        at: the number of steps of the pass that the call belongs to, 0 if it is not known; and whether that is the
+            hires pass of hires. fix.
         device: where the UNet runs.
         on_progress: called before each UNet call with the fraction of the time that has passed, 0 to 1. It may raise an
             exception to stop the measurement.
@@ -90,7 +91,7 @@ def measure(
     start = time.perf_counter()
     # The very first call may set up caches and kernels for all others, so its time does not count.
     on_progress(0.0)
-    _time(unet, call, timed[0], 0, hires, device)
+    _time(unet, call, timed[0], 0, at, device)
     timed[0].rounds.clear()
     number = 0
     while alive := [each for each in timed if not each.out_of_memory]:
@@ -98,7 +99,7 @@ def measure(
             spent = time.perf_counter() - start
             on_progress(min(spent / SECONDS, 1.0))
             if spent < SECONDS or not each.rounds:
-                _time(unet, call, each, number, hires, device)
+                _time(unet, call, each, number, at, device)
         number += 1
         if time.perf_counter() - start >= SECONDS or _stable(alive):
             break
@@ -106,13 +107,14 @@ def measure(
 
 
 def _time(
-    unet: Module, call: Callable[[], object], timed: Timed, number: int, hires: bool, device: torch.device
+    unet: Module, call: Callable[[], object], timed: Timed, number: int, at: tuple[int, bool], device: torch.device
 ) -> None:
     """Makes and times one call. Applying and removing the patch is not timed."""
     try:
         with worn(unet, timed.settings) if timed.settings else nullcontext() as patch:
             if patch:
-                patch.at(number, 0, hires)
+                steps, hires = at
+                patch.at(number % steps if steps else number, steps, hires)
             with peak_memory(device) as peak:
                 start = time.perf_counter()
                 call()

@@ -159,10 +159,10 @@ def _is_on(option: str) -> bool:
 
 def passes(p: Any) -> list[Pass]:
     """The passes of a generation whose sizes the host has worked out."""
-    first = Pass(p.width, p.height, p.batch_size, hires=False)
+    first = Pass(p.width, p.height, p.batch_size, False, p.steps)
     if not getattr(p, "enable_hr", False):
         return [first]
-    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, hires=True)]
+    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, True, p.hr_second_pass_steps or p.steps)]
 
 
 def append(
