@@ -69,6 +69,19 @@ def test_sdxl_acts_at_its_finest_level(webui: WebUI, checkpoints: list[str], den
     assert webui.txt2img().sha == dense
 
 
+@pytest.mark.parametrize(("kind", "side"), [("", 512), ("SDXL", 1024)])
+def test_the_defaults_act_at_the_trained_size(
+    webui: WebUI, checkpoints: list[str], dense: list[str], kind: str, side: int
+) -> None:
+    chosen: Payload = {"sd_model_checkpoint": of_kind(checkpoints, kind)} if kind else {}
+    payload: Payload = {"width": side, "height": side, "steps": 9, "override_settings": chosen}
+    result = webui.txt2img([True], **payload)
+    assert [finest_keys(call) for call in made(webui)] == [32 * 32] * 9
+    assert "ToDo effect" not in result.infotext
+    assert webui.txt2img([True], **{**payload, "steps": 8}).infotext.count("ToDo effect: none at this size") == 1
+    assert webui.txt2img().sha == dense
+
+
 def test_sdxl_refiner_of_another_layout(webui: WebUI, checkpoints: list[str], dense: list[str]) -> None:
     if webui.is_neo:
         pytest.skip("Forge Neo's refiner must have the model's layout: others fail with and without ToDo")
@@ -157,7 +170,7 @@ def test_a_model_without_such_attention_is_left_alone(webui: WebUI, checkpoints:
     result = webui.txt2img([MANUAL], **payload)
     log = webui.get("/todo-probe/log").json()
     assert result.sha == before.sha
-    assert 'ToDo effect: "none on this model' in result.infotext
+    assert "(ToDo is for SD1/SD2/SDXL)" in result.infotext
     assert len([line for line in log if "ToDo is for SD1/SD2/SDXL" in line]) == 1
     assert webui.txt2img().sha == dense
 

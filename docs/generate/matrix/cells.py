@@ -8,7 +8,7 @@ from docs.generate.matrix.hosts import DIFFUSERS
 TOGETHER = "both act"
 PARTLY = "blocks that it {} are left whole, the others downsampled; the log says so"
 TILES, MERGES = PARTLY.format("tiles"), PARTLY.format("merges")
-NO_EFFECT = "'no effect on this model', once; the image is the one without ToDo"
+NO_EFFECT = "'no effect', once, with the model's kind; the image is the one without ToDo"
 IN_USE = "the model in use has the patch"
 
 
