@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.fidelity import study
 from benchmarks.fidelity.methods import GRIDS, PAPER, named, of_trained
 from benchmarks.fidelity.report import label
 from benchmarks.fidelity.results import Interval, Result
@@ -40,7 +39,9 @@ def target_table() -> str:
 def _largest(grid: int, chosen: Callable[[Result], bool]) -> str:
     """The largest ratio of errors, and in which condition and at which size."""
     ratios: list[tuple[Interval, str]] = []
-    for result in filter(chosen, study.choices(studied())):
+    for result in filter(chosen, studied()):
+        if of_trained(grid) not in result.methods:
+            continue
         where = "" if result.sampling == PUBLISHED else f"{result.sampling}, "
         ratios += [
             (result.ratio(of_trained(grid), named(PAPER, 2), size), f"{where}{label(size)}") for size in result.sizes

@@ -75,6 +75,7 @@ def study_table(table: Callable[[list[Result]], report.Table]) -> Callable[[], s
 
 
 choice_table = study_table(study.choice_table)
+format_table = study_table(study.format_table)
 credential_table = study_table(study.credential_table)
 shared_table = study_table(study.shared_table)
 sampling_table = study_table(study.sampling_table)

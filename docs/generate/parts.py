@@ -70,6 +70,7 @@ PARTS = {
     (FIDELITY, "sizes"): fidelity.size_tables,
     (FIDELITY, "errors"): fidelity.error_table,
     (FIDELITY, "choice"): fidelity.choice_table,
+    (FIDELITY, "formats"): fidelity.format_table,
     (FIDELITY, "target"): choice.target_table,
     (FIDELITY, "credential"): fidelity.credential_table,
     (FIDELITY, "shared"): fidelity.shared_table,

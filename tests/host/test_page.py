@@ -176,7 +176,8 @@ def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
         "Compare with dense and neighbouring settings: sampling: dense", timeout=240_000
     )
     shown = page.locator("#txt2img_gallery img").evaluate_all("found => found.map((image) => image.src)")
-    assert len(set(shown)) == 1 + 1 + 3 + 1
+    images = {address for address in shown if not address.startswith("data:")}  # as the live preview is
+    assert len(images) == 1 + 1 + 3 + 1
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / "host-compare-page.png")
 

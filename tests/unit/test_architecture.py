@@ -12,9 +12,9 @@ import pytest
 
 FLOORS = [
     ("todo.settings", "todo.compiled", "todo.unet", "todo.families", "todo.timing"),
-    ("todo.downsample", "todo.cli", "todo.report"),
+    ("todo.downsample", "todo.cli"),
     ("todo.schedule",),
-    ("todo.progress", "todo.plan"),
+    ("todo.progress", "todo.plan", "todo.report"),
     ("todo.hooks",),
     ("todo.patch",),
     ("todo",),

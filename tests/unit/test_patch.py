@@ -98,13 +98,22 @@ def test_the_whole_unet_at_other_sizes_and_factors(ldm_unet, grid, factor):
 
 
 def test_auto_keeps_the_grid(ldm_unet):
-    given = inputs(24, 48)
+    """As many as a square of that side has, in another format."""
+    given = inputs(24, 96)
     with patched(ldm_unet, Settings(grid=16, phase="fixed")) as patch:
         output = run(ldm_unet, given)
         assert {(row.grid, row.kept) for row in patch.report()} == {
-            ((24, 48), 8 * 16), ((12, 24), 4 * 8), ((6, 12), 2 * 4),
+            ((24, 96), 16**2), ((12, 48), 8**2), ((6, 24), 4**2),
         }  # fmt: skip
-    close(output, run(reference_unet(ldm_unet, (24, 48), {1: 3, 2: 3, 4: 3}), given))
+    close(output, run(reference_unet(ldm_unet, (24, 96), {1: 3, 2: 3, 4: 3}), given))
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(20, 16**2), (9, 16**2), (8, 22**2), (1, 22**2)])
+def test_auto_keeps_a_third_more_per_side_in_few_steps(ldm_unet, steps, kept):
+    with patched(ldm_unet, Settings(grid=16)) as patch:
+        patch.at(0, steps)
+        run(ldm_unet, inputs(48, 48))
+        assert patch.report()[0].kept == kept
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ COMFYUI = Table(
             _other("what_hypertile")),
         Row("TorchCompileModel, before ToDo and after", "works; from torch 2.13 on in as many graphs as without ToDo",
             _other("a_compiled")),
-        Row("a model with other attention, such as Flux", "'no effect', once, with the model's kind; the image is the same",
+        Row("a model with other attention, such as Flux", "'no effect', once, with its kind; the image is the same",
             _other("a_model")),
         Row("IP-Adapter", TOGETHER, cells={"*": source(
             "It patches cross-attention (attn2) alone; the core of ComfyUI has no such node.")}),
