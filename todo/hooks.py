@@ -178,7 +178,7 @@ class _Transformer:
         else:
             reason = MASK if kwargs.get("attention_mask") is not None else now.reason
         if not reason:
-            call.index, reason = now.index(self._resolution, call.grid, features.device)
+            call.index, reason = now.index(self._resolution, call.grid, features)
         if reason:
             self._network.tally.add(self, call.grid, reason=reason)
 

@@ -38,14 +38,16 @@ class Now:
         with torch.inference_mode(False):
             self._step_of_compiled = None if self._step is None else torch.full((), self._step, device=device)
 
-    def index(self, resolution: int, grid: tuple[int, int], device: torch.device) -> tuple[Tensor | None, str]:
-        """The index (kept,) of the tokens that a level keeps, and ''; or None and why it keeps all."""
+    def index(self, resolution: int, grid: tuple[int, int], features: Tensor) -> tuple[Tensor | None, str]:
+        """The index (kept,) of the tokens that a level keeps, on the device of `features`, and ''; or None and why."""
         if is_compiling():
-            return self._make(resolution, grid, device)
-        key = resolution, grid, device
+            return self._make(resolution, grid, features.device)
+        key = resolution, grid, features.device
         if key not in self._indices:
             self._indices[key] = self._make(*key)
-        return self._indices[key]
+        index, reason = self._indices[key]
+        mode = getattr(features, "fake_mode", None)  # fake tensors go with no others
+        return (mode.from_tensor(index) if mode and index is not None else index), reason
 
     def _make(self, resolution: int, grid: tuple[int, int], device: torch.device) -> tuple[Tensor | None, str]:
         factor, reason = factor_within(self._settings, resolution, grid, self.moment)

@@ -238,6 +238,19 @@ def test_fake_tensors_leave_nothing_behind():
         assert torch.equal(run(unet, given), expected)
 
 
+def test_a_model_of_fake_tensors():
+    """As tools have it that measure a model without its memory. Fake tensors go with no others."""
+    unet, given, mode = diffusers_unet(), inputs(16, 24), FakeTensorMode()
+    for module in unet.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(mode.from_tensor(parameter.detach()))
+    given = tuple(mode.from_tensor(each) for each in given)
+    with patched(unet, CYCLE) as patch, mode, torch.no_grad():
+        unet(*given)
+        assert all(row.downsampled == row.calls == 1 for row in patch.report())
+
+
 def test_a_first_phase_under_fake_tensors():
     """The order of a cell's offsets is computed from numbers, which fake tensors lack."""
     from todo.downsample import phase_order
