@@ -54,6 +54,7 @@ PARTS = {
     (README, "loss"): fidelity.loss_table,
     (README, "speed sd1"): speed.gpu_table("sd1"),
     (README, "speed sdxl"): speed.gpu_table("sdxl"),
+    (SPEED, "cpu native"): speed.native_tables,
     (SPEED, "gpu sd1"): speed.speed_table(speed.GPU["sd1"]),
     (SPEED, "gpu sdxl"): speed.speed_table(speed.GPU["sdxl"]),
     (SPEED, "gpu sd1 settled"): speed.speed_table("sd1-cuda-settled"),

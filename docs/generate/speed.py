@@ -53,6 +53,11 @@ def speed_table(name: str) -> Callable[[], str]:
     return lambda: _speed_table(published(name))
 
 
+def native_tables() -> str:
+    """The tables of the runs at the sizes that the models were trained at, on a CPU."""
+    return "\n".join(_speed_table(published(f"{model}-cpu-native")) for model in GPU)
+
+
 def gpu_table(model: str) -> Callable[[], str]:
     """The function that makes the README's table of a model on a GPU, with a selection of sizes and methods."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from benchmarks.commands import main
@@ -24,9 +26,23 @@ def test_the_study_varies_every_sampling_parameter():
 
 def test_every_condition_but_the_published_one_has_all_grids_at_all_sizes():
     """The published one is measured by the command `fidelity`. Sharper attention is left out at the largest size."""
-    conditions = {task.sampling: tuple(task.sizes) for task in study.tasks() if of_trained(48) in task.methods}
+    conditions = {task.sampling: tuple(task.sizes) for task in study.tasks() if of_trained(32) in task.methods}
     assert PUBLISHED not in conditions
     assert {sampling: SIZES[:2] if sampling.sharpness > 1 else SIZES for sampling in conditions} == conditions
+
+
+def test_the_default_is_measured_in_formats_and_in_few_steps():
+    tasks = [task for task in study.tasks() if of_trained(48) in task.methods and named(PAPER, 2) in task.methods]
+    steps = {(task.sampling.sampler, task.sampling.steps) for task in tasks if set(SIZES) <= set(task.sizes)}
+    assert steps >= {(name, steps) for name in ("lcm", "euler", "dpm++ 2m sde") for steps in (4, 6, 8, 12)}
+    for sampling in (PUBLISHED, Sampling(4), Sampling(4, "lcm")):
+        sizes = [size for task in tasks if task.sampling == sampling for size in task.sizes]
+        assert {round(max(size) / min(size)) for size in sizes} >= {2, 4}
+    for name, sizes in study.FORMATS.items():
+        width, height = map(int, name.split(":"))
+        for (h, w), square in zip(sizes, SIZES, strict=True):
+            assert w / h == pytest.approx(width / height, rel=0.07)
+            assert math.sqrt(w * h) == pytest.approx(square[0], rel=0.07)
 
 
 @pytest.fixture
@@ -39,10 +55,15 @@ def small(monkeypatch):
     }.items():
         monkeypatch.setattr(study, name, sampling)
     monkeypatch.setattr(study, "_CONDITIONS", (Sampling(1, "lcm"), Sampling(2)))
+    monkeypatch.setattr(study, "_STEPS", (Sampling(2, "dpm++ 2m sde"),))
+    monkeypatch.setattr(study, "_LCM", Sampling(1, "lcm"))
+    monkeypatch.setattr(
+        study, "FORMATS", {"1:1": ((64, 64), (96, 96), (192, 192)), "2:1": ((32, 64), (64, 144), (128, 256))}
+    )
     monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(2, "heun"),))
     monkeypatch.setattr(study, "PUBLISHED", Sampling(3, "dpm++ 2m", 5.0))
     monkeypatch.setattr(study.paper, "SAMPLING", Sampling(2, "ddim", 7.5))
-    monkeypatch.setattr(study, "SIZES", ((64, 64), (96, 96), (192, 192)))
+    monkeypatch.setattr(study, "SIZES", squares)
     monkeypatch.setattr(study, "PROMPTS", ("a cat",))
 
 
@@ -51,7 +72,14 @@ def test_the_study_writes_its_tables(small, tmp_path, capsys):
     printed = capsys.readouterr().out
     measured = results.read(tmp_path / "study.json")
 
-    made = (study.choice_table, study.credential_table, study.shared_table, study.sampling_table, study.variant_table)
+    made = (
+        study.choice_table,
+        study.format_table,
+        study.credential_table,
+        study.shared_table,
+        study.sampling_table,
+        study.variant_table,
+    )
     tables = {table.__name__: table(measured) for table in made}
     assert all(row[0] in printed for _, rows in tables.values() for row in rows)
     choices = tables["choice_table"][1]
@@ -59,6 +87,8 @@ def test_the_study_writes_its_tables(small, tmp_path, capsys):
         *["lcm, 1 steps"] * 3, *["euler, 2 steps"] * 3, *["euler, 2 steps, attention 4 times sharper"] * 2
     ]  # fmt: skip
     assert {row[3] for row in choices if row[2] == "64×64"} == {"no effect"}
+    formats = [row[:2] for row in tables["format_table"][1]]
+    assert formats.count(["dpm++ 2m sde, 2 steps", "1:1"]) == formats.count(["lcm, 1 steps", "2:1"]) == 1
     assert [row[:2] for row in tables["credential_table"][1]] == [["f=2", "4.30"], ["f=3", "2.90"]]
     assert tables["variant_table"][0] == ["", "euler, 1 steps", "euler, 2 steps"]
 
