@@ -57,9 +57,8 @@ def small(monkeypatch):
     monkeypatch.setattr(study, "_CONDITIONS", (Sampling(1, "lcm"), Sampling(2)))
     monkeypatch.setattr(study, "_STEPS", (Sampling(2, "dpm++ 2m sde"),))
     monkeypatch.setattr(study, "_LCM", Sampling(1, "lcm"))
-    monkeypatch.setattr(
-        study, "FORMATS", {"1:1": ((64, 64), (96, 96), (192, 192)), "2:1": ((32, 64), (64, 144), (128, 256))}
-    )
+    squares, oblongs = ((64, 64), (96, 96), (192, 192)), ((32, 64), (64, 144), (128, 256))
+    monkeypatch.setattr(study, "FORMATS", {"1:1": squares, "2:1": oblongs})
     monkeypatch.setattr(study, "_SAMPLINGS", (Sampling(2, "heun"),))
     monkeypatch.setattr(study, "PUBLISHED", Sampling(3, "dpm++ 2m", 5.0))
     monkeypatch.setattr(study.paper, "SAMPLING", Sampling(2, "ddim", 7.5))
