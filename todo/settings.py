@@ -199,12 +199,12 @@ class Settings:
 
     mode: str = _knob(
         str, "auto", "Mode",
-        "auto: the ratio follows the image size and the number of steps. manual: you choose the ratios.",
+        "auto: the ratio follows size and steps. manual: you choose the ratios.",
         choices=("auto", "manual"),
     )  # fmt: skip
     grid: int = _knob(
         int, 48, "Keys/values kept per side",
-        "Of a square image, at the finest level. At most half of each side. Lower is faster.",
+        "Of a square, at the finest level. Lower is faster.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(

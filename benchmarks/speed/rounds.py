@@ -59,7 +59,7 @@ def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
 class _Run:
     """The measurement of one method at one size."""
 
-    def __init__(self, method: Method, case: Case, family: str):
+    def __init__(self, method: Method, case: Case, task: Task):
         self.method = method
         self.seconds: list[float | None] = [None] * case.rounds_of(method)
         self.out_of_memory = False
@@ -67,7 +67,7 @@ class _Run:
         self.peak: int | None = None
         self.split: Split | None = None
         self.settings = method.settings(case.latent) if method.settings else None
-        self.plan = plan(*case.size, self.settings, family) if self.settings else None
+        self.plan = plan(*case.size, self.settings, task.model, steps=task.steps) if self.settings else None
 
     def check(self) -> None:
         """Checks that the patch downsampled what was predicted; a silent failure would be published as a result."""
@@ -98,7 +98,7 @@ class _Size:
         self.now = now(self.device)
         self.settling = 0 if task.steps else _SETTLING[self.device.type]
         self.inputs = inputs(unet, task.model, case.size, task.batch)
-        self.runs = [_Run(method, case, task.model) for method in case.methods]
+        self.runs = [_Run(method, case, task) for method in case.methods]
         self.reference: Tensor | None = None
         self.identical: bool | None = None
 

@@ -113,4 +113,4 @@ def test_the_python_examples(capsys: pytest.CaptureFixture[str]) -> None:
     exec(example("compile"), names)
     assert all(row.downsampled for row in names["patch"].report())
     exec(example("callback"), names)
-    assert names["patch"].moment == Moment(1.0, 3)
+    assert names["patch"].moment == Moment(1.0, 3, few_steps=True)

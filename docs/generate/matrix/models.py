@@ -9,14 +9,18 @@ from docs.generate.matrix.hosts import A6, A8, A9, A10, CLASSIC, ERSATZ, FAMILY,
 MODELS = Table(
     "Models",
     (
-        Row("SD1", "works", ("test_generation.py::test_on_changes*",)),
+        Row("SD1", "works", ("test_generation.py::test_on_changes*", "test_models.py::test_the_defaults*[-512]")),
         Row(
             "SD2, v-prediction",
             "works",
             ("test_models.py::*[SD2*",),
             {NEO: none("Removed from the host: its list of models has no SD2 (huggingface_guess/model_list.py).")},
         ),
-        Row("SDXL", "acts from its finest level on, half the latent", ("test_models.py::test_sdxl_acts*",)),
+        Row(
+            "SDXL",
+            "acts from its finest level on, half the latent",
+            ("test_models.py::test_sdxl_acts*", "test_models.py::test_the_defaults*SDXL*"),
+        ),
         Row(
             "SDXL with its refiner",
             "acts on both",
