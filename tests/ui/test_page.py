@@ -288,7 +288,10 @@ def test_another_checkpoint_changes_the_line_as_soon_as_it_is_there(tab, address
     assert tab.live_is(lambda text: text == expected)
     assert tab.settle() - before <= 3
     tab.select("setting_sd_model_checkpoint", SD3)
-    assert tab.live_is(lambda text: "no effect" in text) == "2048×2048: no effect on LoadedModel (ToDo is for SD1/SD2/SDXL)"
+    assert (
+        tab.live_is(lambda text: "no effect" in text)
+        == "2048×2048: no effect on LoadedModel (ToDo is for SD1/SD2/SDXL)"
+    )
 
 
 # --- infotext
