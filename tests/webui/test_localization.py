@@ -27,7 +27,8 @@ def shown(host):
     answer = host.ours("webui.figures")
     words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
     words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE}
-    return words | live_words(host)
+    live = host.ours("webui.live")
+    return words | {live.MEASURED_FASTER, live.MEASURED_SLOWER} | live_words(host)
 
 
 def live_words(host):

@@ -12,7 +12,7 @@ from html import escape
 
 from ..plan import Phrase, text
 
-FASTER, SLOWER = "measured {}× faster", "measured {}× slower"
+FASTER, SLOWER = "{}× faster", "{}× slower"
 EXPECTED, MEMORY, TOO_LARGE = "expected up to {}×", "memory {} → {} GB", "does not fit in memory"
 DENSE, DENSE_TOO_LARGE = "dense {}", f"dense {TOO_LARGE}"
 TODO, TODO_TOO_LARGE = "ToDo {} per step", f"ToDo {TOO_LARGE}"
@@ -111,9 +111,9 @@ def _parts(figures: Figures) -> Iterator[Phrase]:
         yield MEMORY, f"{dense.peak / _GB:.1f}", f"{chosen.peak / _GB:.1f}"
 
 
-def speed(ratio: float) -> Phrase:
-    """How much faster than dense a measured step is, in words."""
-    return (FASTER, f"{ratio:.2f}") if ratio >= 1 else (SLOWER, f"{1 / ratio:.2f}")
+def speed(ratio: float, faster: str = FASTER, slower: str = SLOWER) -> Phrase:
+    """How much faster than dense a step is, in words."""
+    return (faster, f"{ratio:.2f}") if ratio >= 1 else (slower, f"{1 / ratio:.2f}")
 
 
 def waiting(text: str) -> str:

@@ -14,10 +14,11 @@ from ..plan import Phrase, plan
 from ..report import OTHER_MODEL
 from ..settings import Settings, SettingsError
 from . import host, measured
-from .figures import Pass, speed
+from .figures import FASTER, SLOWER, Pass, speed
 from .request import message_for_page, page_passes, page_settings
 
 NO_MODEL = "no model is loaded yet"
+MEASURED_FASTER, MEASURED_SLOWER = f"measured {FASTER}", f"measured {SLOWER}"
 
 
 def answer(question: str, values: Sequence[Any]) -> str:
@@ -59,4 +60,5 @@ def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
     if not speed_up or settings.taper:
         return predicted.parts()
     inside = settings.end - settings.start
-    return [speed(1 / (1 - inside + inside / speed_up)), *predicted.kept()]
+    overall = 1 / (1 - inside + inside / speed_up)
+    return [speed(overall, MEASURED_FASTER, MEASURED_SLOWER), *predicted.kept()]
