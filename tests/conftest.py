@@ -1,5 +1,7 @@
 """What all tests share: the same random numbers each time, and one thread for tensors so small."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -15,6 +17,12 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_terminal():
+    """Tables are as wide as they are. A process that runs a part of the tests is told of a terminal's width."""
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(autouse=True)

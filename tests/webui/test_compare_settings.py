@@ -57,18 +57,19 @@ def test_the_seeds_follow_the_images(host):
 
 
 def test_in_mode_auto_the_keys_per_side_vary(host):
-    """At 768×64 a latent has 96×8 positions."""
-    outcome = host.generate({"grid": 32, "compare": "settings"}, width=768, height=64)
+    """At 384×384 a latent has 48×48 positions."""
+    outcome = host.generate({"grid": 24, "compare": "settings"}, width=384, height=384, steps=9)
     settings = [each["settings"] for each in figures(outcome)]
-    assert [each and each["grid"] for each in settings] == [None, 48, 32, 24, 16]
+    assert [each and each["grid"] for each in settings] == [None, 36, 24, 18]
     assert "dense" in outcome.processed.comments
-    assert "48 per side" in outcome.processed.comments
+    assert "36 per side" in outcome.processed.comments
 
 
 def test_settings_that_do_nothing_at_this_size_are_not_tried(host):
-    outcome = host.generate({"grid": 64, "compare": "settings"}, width=768, height=64)
+    """60 and 40 per side do not act on 48×48 positions, but 40 are asked for."""
+    outcome = host.generate({"grid": 40, "compare": "settings"}, width=384, height=384, steps=9)
     settings = [each["settings"] for each in figures(outcome)]
-    assert [each and each["grid"] for each in settings] == [None, 64, 48, 32]
+    assert [each and each["grid"] for each in settings] == [None, 40, 30, 20]
 
 
 def test_on_a_model_of_an_unknown_family_all_are_tried(host):
@@ -250,5 +251,5 @@ def test_a_generation_inside_each_run_has_its_settings_and_is_not_compared(host)
     outcome = host.generate(COMPARE)
     assert len(shown(outcome)) == 5
     assert [len(each.images) for each in inner] == [1] * 5
-    assert [each.extra_generation_params.get("ToDo factor") for each in inner] == [None, None, "1.5", "3.0", "4.0"]
+    assert [each.extra_generation_params.get("ToDo factor") for each in inner] == ["2", None, "1.5", "3", "4"]
     assert ["ToDo" in each.extra_generation_params for each in inner] == [True, False, True, True, True]
