@@ -209,8 +209,8 @@ def _why(reason: str, layout: Family, settings: Settings) -> Phrase:
 
 
 def text(phrase: Phrase) -> str:
-    """A phrase with its figures in place."""
-    return phrase[0].format(*phrase[1:]) if phrase else ""
+    """A phrase with its figures in place. Without figures it is any text, also one with braces."""
+    return phrase[0].format(*phrase[1:]) if len(phrase) > 1 else "".join(phrase)
 
 
 def figure(ratio: float) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from tests.unit.small_models import SD1
 from todo import Settings, SettingsError, patched, plan
+from todo.plan import text
 from todo.schedule import touches
 
 MANUAL = Settings(factor=2)
@@ -159,6 +160,14 @@ def test_levels(width, height, settings, family, resolutions, grids, kept):
     assert tuple(level.tokens for level in levels) == tuple(math.prod(grid) for grid in grids)
     assert tuple(level.kept for level in levels) == kept
     assert all((level.factor == 1) == (level.kept == level.tokens) for level in levels)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [((), ""), (("an error in {this}",), "an error in {this}"), (("{} of {}", "1", "2"), "1 of 2")],
+)
+def test_a_phrase_as_text(phrase, expected):
+    assert text(phrase) == expected
 
 
 def test_summary():

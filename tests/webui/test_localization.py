@@ -26,7 +26,8 @@ def shown(host):
     words |= {compare.label, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
     answer = host.ours("webui.figures")
     words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
-    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE}
+    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.BATCH, answer.HIRES}
+    words |= {"dense", "ratio {}", "{} per side", host.ours("webui.measure").STOPPED}
     live = host.ours("webui.live")
     return words | {live.MEASURED_FASTER, live.MEASURED_SLOWER} | live_words(host)
 

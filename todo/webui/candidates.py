@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..plan import Phrase, plan
+from ..plan import Phrase, plan, text
 from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .figures import Pass
@@ -36,12 +36,16 @@ def strength_knob(settings: Settings, hires: bool) -> str:
     return "hires_factor" if hires and settings.hires_factor else "factor"
 
 
-def label(name: str, settings: Settings | None) -> str:
+def label_phrase(name: str, settings: Settings | None) -> Phrase:
     """What tells settings from the others that are tried: the value of the knob `name`. None is dense."""
     if settings is None:
-        return "dense"
-    value = f"{getattr(settings, name):g}"
-    return f"{value} per side" if name == "grid" else f"ratio {value}"
+        return ("dense",)
+    return "{} per side" if name == "grid" else "ratio {}", f"{getattr(settings, name):g}"
+
+
+def label(name: str, settings: Settings | None) -> str:
+    """The same as text."""
+    return text(label_phrase(name, settings))
 
 
 def no_effect(current: Pass, settings: Settings) -> Phrase:

@@ -12,6 +12,7 @@ from html import escape
 
 from ..plan import Phrase, text
 
+BATCH, HIRES = "batch of {}", "hires pass"
 FASTER, SLOWER = "{}× faster", "{}× slower"
 EXPECTED, MEMORY, TOO_LARGE = "expected up to {}×", "memory {} → {} GB", "does not fit in memory"
 DENSE, DENSE_TOO_LARGE = "dense {}", f"dense {TOO_LARGE}"
@@ -26,7 +27,7 @@ class Row:
     """The result for one of the settings.
 
     Attributes:
-        label: text for the plot.
+        label: for the plot.
         seconds: time of a sampling step; None if it ran out of memory.
         speed_up: time of a dense step divided by `seconds`; None if either is unknown.
         predicted: the speed-up that the plan predicts; None for dense, and if there is no plan for the model.
@@ -35,7 +36,7 @@ class Row:
         note: why ToDo had no effect; empty if it had one.
     """
 
-    label: str
+    label: Phrase
     seconds: float | None
     speed_up: float | None
     predicted: float | None
@@ -55,10 +56,12 @@ class Pass:
     hires: bool
     steps: int = 0
 
+    def phrases(self) -> list[Phrase]:
+        batch: list[Phrase] = [(BATCH, str(self.batch))] if self.batch > 1 else []
+        return [(f"{self.width}×{self.height}",), *batch, *([(HIRES,)] if self.hires else [])]
+
     def __str__(self) -> str:
-        batch = f", batch of {self.batch}" if self.batch > 1 else ""
-        hires = ", hires pass" if self.hires else ""
-        return f"{self.width}×{self.height}{batch}{hires}"
+        return ", ".join(map(text, self.phrases()))
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,25 @@ def line(figures: Figures) -> str:
 
 def page(results: Sequence[Figures]) -> str:
     """HTML with a line and a plot for each pass."""
-    return "".join(f"{message(str(each.measured), _parts(each))}{_plot(each)}" for each in results)
+    return "".join(f"{of_pass(each.measured, _parts(each))}{_plot(each)}" for each in results)
 
 
-def message(about: str, phrases: Iterable[Phrase] = ()) -> str:
-    """HTML of a line of text, of which the page's script translates the phrases."""
-    parts = " · ".join(map(_phrase, phrases))
-    return f'<div style="margin-top: 0.5em">{escape(about)}{": " if about and parts else ""}{parts}</div>'
+def of_pass(measured: Pass, phrases: Iterable[Phrase]) -> str:
+    """HTML of a line about a pass."""
+    return _line(f"{', '.join(map(_phrase, measured.phrases()))}: {' · '.join(map(_phrase, phrases))}")
+
+
+def message(*phrase: str) -> str:
+    """HTML of a line that is one phrase."""
+    return _line(_phrase(phrase))
+
+
+def _line(content: str) -> str:
+    return f'<div style="margin-top: 0.5em">{content}</div>'
 
 
 def _phrase(phrase: Phrase) -> str:
+    """HTML of a phrase, which the page's script translates."""
     return f'<span data-todo-phrase="{escape(json.dumps(phrase))}">{escape(text(phrase))}</span>'
 
 
@@ -143,5 +155,5 @@ def _bar(row: Row, share: float, is_dense: bool) -> str:
     phrases = [_time(row)]
     if row.speed_up and not is_dense and not row.note:
         phrases.append(speed(row.speed_up))
-    cells = escape(row.label), f'<span style="{bar}"></span>', " · ".join(map(_phrase, phrases))
+    cells = _phrase(row.label), f'<span style="{bar}"></span>', " · ".join(map(_phrase, phrases))
     return "".join(f"<span{weight}>{cell}</span>" for cell in cells)

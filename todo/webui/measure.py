@@ -179,7 +179,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             for result in results:
                 logger.info(figures.line(result))
             # The first pass stands before the hires pass.
-            notes = [figures.message(str(each), [why]) for each, why in idle.items()]
+            notes = [figures.of_pass(each, [why]) for each, why in idle.items()]
             shown = [*notes, figures.page(results)]
             return "".join(shown if passes[0] in idle else reversed(shown))
         except StoppedError:
@@ -190,7 +190,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             return figures.message(f"Not measured: {error}")
         except UnsupportedModelError as error:
             logger.debug("%s", error)
-            return figures.message("", [live.without_family(host.loaded_model())])
+            return figures.message(*live.without_family(host.loaded_model()))
         except Exception as error:
             logger.exception("Measuring failed")
             return figures.message(f"Measuring failed: {type(error).__name__}: {error}")
@@ -241,7 +241,7 @@ def _figures(measurement: Measurement, chosen: Settings) -> figures.Figures:
     rows = []
     for timed in measurement.timed:
         row = figures.Row(
-            label=candidates.label(name, timed.settings),
+            label=candidates.label_phrase(name, timed.settings),
             seconds=timed.seconds and timed.seconds * measurement.calls_per_step,
             speed_up=timed.speed_up(dense),
             predicted=_predicted(current, timed.settings, family),
