@@ -20,7 +20,7 @@ WIDTH, HEIGHT = (
 )
 _FAMILY = Knob("family", kind=str, default=None, label="Family", help="the model's family", choices=tuple(FAMILIES))
 _HIRES = Knob("hires", kind=bool, default=False, label="Hires", help="whether this is the hires pass of hires. fix")
-_STEPS = Knob("steps", kind=int, default=0, label="Steps", help="sampling steps; 0 for as many as usual", maximum=1000)
+STEPS = Knob("steps", kind=int, default=0, label="Steps", help="sampling steps; 0 for as many as usual", maximum=1000)
 
 _TAPER_PARTS = 16
 """A taper is averaged over so many equal parts of the step window."""
@@ -94,11 +94,6 @@ class Plan:
     why: Phrase
 
     @property
-    def same_in_every_step(self) -> bool:
-        """Whether every step of the pass has the full ratio."""
-        return self.overall == self.unet
-
-    @property
     def note(self) -> str:
         """Why nothing is downsampled, as text; '' if something is."""
         return text(self.why)
@@ -143,7 +138,7 @@ def plan(width: int, height: int, settings: Settings, family: str = "sd1", hires
         SettingsError: a value is not allowed. Its `field` is the argument's name.
     """
     width, height = WIDTH.parse(width), HEIGHT.parse(height)
-    family, hires, few_steps = _FAMILY.parse(family), _HIRES.parse(hires), are_few(_STEPS.parse(steps))
+    family, hires, few_steps = _FAMILY.parse(family), _HIRES.parse(hires), are_few(STEPS.parse(steps))
     layout = FAMILIES[family]
     latent = (height // LATENT_SCALE, width // LATENT_SCALE)
     # In the first step of the window, a taper still has the full ratio.
@@ -204,8 +199,10 @@ def _level_plan(layout: Family, level: int, resolution: int, grid: tuple[int, in
 
 def _why(reason: str, layout: Family, settings: Settings) -> Phrase:
     """'no effect …' with the reason and, where the image is too small, the size from which on ToDo acts."""
+    if not reason:
+        return ()
     size = from_size(reason, settings, layout.finest)
-    return (f"no effect {reason} {FROM_SIZE}", size) if size else (f"no effect {reason}",) if reason else ()
+    return (f"no effect {reason} {FROM_SIZE}", size) if size else (f"no effect {reason}",)
 
 
 def text(phrase: Phrase) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..plan import Phrase, plan, text
+from ..plan import Phrase, text
 from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .figures import Pass
@@ -53,10 +53,7 @@ def no_effect(current: Pass, settings: Settings) -> Phrase:
     family = host.family(host.loaded_model())
     if family is None:
         return ()
-    whys = {
-        each: plan(current.width, current.height, each, family, current.hires, current.steps).why
-        for each in candidates(settings, current.hires)
-    }
+    whys = {each: current.plan(each, family).why for each in candidates(settings, current.hires)}
     name = strength_knob(settings, current.hires)
     chosen = next(each for each in whys if getattr(each, name) == getattr(settings, name))
     return whys[chosen] if all(whys.values()) else ()
@@ -72,8 +69,6 @@ def _around(settings: Settings, name: str) -> list[Settings]:
 def _acts(settings: Settings, passes: Sequence[Pass], family: str | None) -> bool:
     """Whether settings act in one of the passes, as far as can be told."""
     try:
-        return family is None or any(
-            not plan(each.width, each.height, settings, family, each.hires, each.steps).why for each in passes
-        )
+        return family is None or any(not each.plan(settings, family).why for each in passes)
     except SettingsError:
         return True  # a size that `plan` does not know

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..plan import Phrase, text
+from ..plan import Phrase, Plan, plan, text
+from ..settings import Settings
 
 BATCH, HIRES = "batch of {}", "hires pass"
 FASTER, SLOWER = "{}× faster", "{}× slower"
@@ -55,6 +56,14 @@ class Pass:
     batch: int
     hires: bool
     steps: int = 0
+
+    def plan(self, settings: Settings, family: str) -> Plan:
+        """What settings would do in it.
+
+        Raises:
+            SettingsError: `plan` does not know the size.
+        """
+        return plan(self.width, self.height, settings, family, self.hires, self.steps)
 
     def phrases(self) -> list[Phrase]:
         batch: list[Phrase] = [(BATCH, str(self.batch))] if self.batch > 1 else []

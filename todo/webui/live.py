@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import Phrase, plan
+from ..plan import Phrase
 from ..report import OTHER_MODEL
 from ..settings import Settings, SettingsError
 from . import host, measured
@@ -54,7 +54,7 @@ def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
     family = host.family(model)
     if family is None:
         return [without_family(model)]
-    predicted = plan(current.width, current.height, settings, family, current.hires, current.steps)
+    predicted = current.plan(settings, family)
     speed_up = None if predicted.why else measured.recall(current, settings)
     # What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper.
     if not speed_up or settings.taper:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..patch import put_on
-from ..plan import Phrase, plan
+from ..plan import Phrase
 from ..report import why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
@@ -260,8 +260,7 @@ def _note(timed: rounds.Timed, current: Pass, family: str | None) -> Phrase:
     reason = why_none(timed.report, timed.settings) if timed.settings and timed.rounds else ""
     if not reason or not timed.settings:
         return ()
-    size = current.width, current.height
-    predicted = plan(*size, timed.settings, family, current.hires, current.steps).why if family else ()
+    predicted = current.plan(timed.settings, family).why if family else ()
     return predicted or (f"no effect {reason}",)
 
 
@@ -269,7 +268,7 @@ def _predicted(current: Pass, settings: Settings | None, family: str | None) -> 
     """The speed-up that the plan predicts; None for dense, and for a model that `plan` does not know."""
     if settings is None or family is None:
         return None
-    return plan(current.width, current.height, settings, family, current.hires, current.steps).unet.times_less
+    return current.plan(settings, family).unet.times_less
 
 
 def _is_compiled(network: Module) -> bool:

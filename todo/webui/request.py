@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..plan import HEIGHT, WIDTH, plan
+from ..plan import HEIGHT, STEPS, WIDTH
 from ..settings import KNOBS, Knob, Settings, SettingsError, implied_mode, unknown_name
 from .figures import Pass
 
@@ -68,7 +68,6 @@ COMPARE = _CompareKnob(
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
 
 BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
-STEPS = Knob("steps", kind=int, default=0, label="Sampling steps", help="of the pass", maximum=1000)
 
 NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
@@ -134,8 +133,8 @@ def page_passes(sizes: str) -> Iterator[Pass]:
     page = json.loads(sizes)
     batch = BATCH.parse(page.get(BATCH.name))
     for index, size in enumerate(page["passes"]):
-        checked = plan(size["width"], size["height"], Settings(), "sd1")
-        yield Pass(checked.width, checked.height, batch, hires=index > 0, steps=STEPS.parse(size.get(STEPS.name)))
+        width, height = WIDTH.parse(size["width"]), HEIGHT.parse(size["height"])
+        yield Pass(width, height, batch, hires=index > 0, steps=STEPS.parse(size.get(STEPS.name)))
 
 
 def message_for_page(error: SettingsError) -> str:
