@@ -89,7 +89,7 @@
         return information === null ? "" : information.textContent;
     }
 
-    // The data that the button 'Measure on this GPU' sends, and those of a question.
+    // The data that the button 'Measure on this machine' sends, and those of a question.
     window.todoSizes = (tab) => JSON.stringify(sizes(tab));
     window.todoQuestion = (tab) => JSON.stringify({id: questions, ...sizes(tab)});
 

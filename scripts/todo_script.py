@@ -11,7 +11,9 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
 from modules import script_callbacks, scripts  # noqa: E402
 
 # Not imported lazily: this extension is on the path only while its scripts are loaded.
-from todo.webui import api, compare, generation, host, log, measure, ui, xyz  # noqa: E402
+from todo.webui import api, generation, host, log, ui, xyz  # noqa: E402
+from todo.webui.compare import events as compare  # noqa: E402
+from todo.webui.measure import call as measured  # noqa: E402
 
 
 class ToDo(scripts.Script):
@@ -30,7 +32,8 @@ class ToDo(scripts.Script):
         return page.controls
 
     def before_process(self, p: Any, *args: Any) -> None:
-        compare.prepare(p, args, self.args_from)
+        generation.prepare(p, args)
+        compare.prepare(p, self.args_from)
 
     def process(self, p: Any, *args: Any) -> None:
         generation.begin(p, args)
@@ -46,11 +49,17 @@ class ToDo(scripts.Script):
         generation.finish(p, processed)
 
 
+def step(params: Any) -> None:
+    """Before each denoiser call."""
+    denoiser = host.denoiser(params)
+    generation.step(denoiser)
+    measured.step(denoiser)
+    compare.step(denoiser)
+
+
 log.set_up(host.log_level())
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.register)
-script_callbacks.on_cfg_denoiser(generation.step)
-script_callbacks.on_cfg_denoiser(measure.step)
-script_callbacks.on_cfg_denoiser(compare.step)
+script_callbacks.on_cfg_denoiser(step)
 script_callbacks.on_cfg_after_cfg(compare.step_done)
 script_callbacks.on_script_unloaded(generation.remove_all)

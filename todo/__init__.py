@@ -11,7 +11,7 @@ import sys
 
 try:
     from .patch import Patch, apply_patch, patched, remove_patch
-    from .plan import Plan, plan
+    from .prediction import Plan, plan
     from .report import BlockReport
     from .settings import Settings, SettingsError
     from .unet import UnsupportedModelError

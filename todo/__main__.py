@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .cli import add_settings, columns, given_settings, run
 from .families import FAMILIES
-from .plan import LevelPlan, Plan, Work, plan
+from .prediction import LevelPlan, Plan, Work, plan
 from .settings import Settings
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import nn
 
-from .patch import Patch, worn
+from .patch import Patch, patched_quietly
 from .report import OTHER_MODEL, in_words, why_none
 from .settings import KNOBS, Knob, Settings, SettingsError
 from .unet import UnsupportedModelError
@@ -104,7 +104,7 @@ def _reported(guider: Any, settings: Settings) -> Iterator[Patch | None]:
     controlnets = list(dict.fromkeys(_controlnets(guider.conds)))
     with ExitStack() as stack:
         try:
-            patch = stack.enter_context(worn(guider.inner_model.diffusion_model, settings, controlnets))
+            patch = stack.enter_context(patched_quietly(guider.inner_model.diffusion_model, settings, controlnets))
         except UnsupportedModelError as error:
             logger.info("ToDo: no effect %s", OTHER_MODEL.format(type(guider.inner_model).__name__))
             logger.debug("ToDo: %s", error)

@@ -52,7 +52,7 @@ def traceable(function: _Function) -> _Function:
     return disabled
 
 
-def heed_hooks() -> None:
+def depend_on_hooks() -> None:
     """Makes compiled code depend on which modules have hooks, from now on in this process. What was compiled before,
     which may run without the hooks that came later, is compiled anew.
 

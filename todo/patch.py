@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .compiled import heed_hooks
+from .compiled import depend_on_hooks
 from .hooks import ATTRIBUTE, Network
 from .progress import Progress
 from .report import BlockReport, in_words
@@ -93,7 +93,7 @@ class Patch:
 
     def attach(self) -> None:
         """Puts the hooks on. If that is interrupted, none stays."""
-        heed_hooks()
+        depend_on_hooks()
         unet, *controlnets = self.networks
         try:
             for network, blocks in [(unet, find_self_attention(unet)), *_in_controlnets(controlnets)]:
@@ -110,7 +110,7 @@ class Patch:
 
     def remove(self) -> None:
         """Removes all hooks. The networks then compute exactly what they did before. A second call does nothing."""
-        heed_hooks()
+        depend_on_hooks()
         for hooked in self._attached:
             hooked.remove()
         for network in self.networks:
@@ -168,10 +168,10 @@ def apply_patch(model: Any, settings: Settings, controlnets: Sequence[nn.Module]
     Source: paper section 3.
     """
     _warn(settings, frames=1)
-    return put_on(model, settings, controlnets)
+    return apply_quietly(model, settings, controlnets)
 
 
-def put_on(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Patch:
+def apply_quietly(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Patch:
     """`apply_patch` without warnings, for settings that a page made of all its controls."""
     unet = find_unet(model)
     beside = dict.fromkeys([*find_controlnets(model), *controlnets]) if settings.controlnet else ()
@@ -207,15 +207,15 @@ def patched(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = (
     """`apply_patch` for the duration of a `with` block, with the same arguments and errors. A patch that the model had
     before is back after the block."""
     _warn(settings, frames=2)  # contextlib stands between
-    with worn(model, settings, controlnets) as patch:
+    with patched_quietly(model, settings, controlnets) as patch:
         yield patch
 
 
 @contextmanager
-def worn(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
+def patched_quietly(model: Any, settings: Settings, controlnets: Sequence[nn.Module] = ()) -> Iterator[Patch]:
     """`patched` without warnings, for settings that a page made of all its controls."""
     before = getattr(find_unet(model), ATTRIBUTE, None)
-    patch = put_on(model, settings, controlnets)
+    patch = apply_quietly(model, settings, controlnets)
     patch.before = before
     try:
         yield patch

@@ -117,7 +117,8 @@ class Knob:
         return schema
 
     def _error(self, value: Any) -> SettingsError:
-        return SettingsError(self.name, f"{self.name}: {_shown(value)} is not allowed; it must be {self.allowed}")
+        problem = "is missing" if value is None else f"{_shown(value)} is not allowed"
+        return SettingsError(self.name, f"{self.name}: {problem}; it must be {self.allowed}")
 
 
 def _shown(value: Any) -> str:

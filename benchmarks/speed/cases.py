@@ -12,7 +12,7 @@ from benchmarks.method import DENSE, LatentSize, Method, check_names
 from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, GRID_48, GRID_64, HYPERTILE, LIMIT, METHODS, todo_with
 from benchmarks.speed.models import latent_size
 from todo import Settings, SettingsError, plan
-from todo.plan import side_step
+from todo.prediction import side_step
 
 Size = tuple[int, int]
 """Width and height of an image in pixels."""

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.method import Method
 from benchmarks.speed.methods import set_step
 from benchmarks.speed.models import call, inputs, latent_size
-from todo.plan import LARGEST_SIDE, side_step
+from todo.prediction import LARGEST_SIDE, side_step
 
 
 class Shadow:

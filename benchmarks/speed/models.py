@@ -17,7 +17,7 @@ from benchmarks.noise import BETAS
 from benchmarks.sdpa import use_sdpa
 from todo import Patch
 from todo.families import FAMILIES
-from todo.plan import LATENT_SCALE
+from todo.prediction import LATENT_SCALE
 
 SDPA, MATRIX = "sdpa", "matrix"
 """Attention kernels: PyTorch's scaled_dot_product_attention, which hosts use, or the whole score matrix written out, as

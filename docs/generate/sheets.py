@@ -20,8 +20,8 @@ from benchmarks.tiny.model import TinyModel, load
 from benchmarks.tiny.sampler import decode, sample
 from docs.generate import ROOT
 from todo import Settings, patched
-from todo.webui.sheets import choice, pair
-from todo.webui.sheets.column import Column, closeness, line
+from todo.webui.compare import choice, pair
+from todo.webui.compare.column import Column, with_fidelity
 
 REQUEST = Request("a cup of coffee", (4,), (256, 256), Sampling(25, "dpm++ 2m", guidance=5.0))
 RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
@@ -31,13 +31,11 @@ def main() -> int:
     """Returns the exit status."""
     model = load()
     sample(model, replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
-    dense, *others = (_column(model, ratio) for ratio in (None, *RATIOS))
-    chosen = next(column for column in others if column.chosen)
-    (close,) = closeness([dense, chosen])[1:]
-    pairs = [pair.Pair(*each) for each in zip(dense.images, chosen.images, close, strict=True)]
-    _save(pair.draw(pairs, line([dense, chosen]), _font), "compare.jpg")
-    columns = [dense, *others]
-    _save(choice.draw(columns, closeness(columns), _font), "choose.jpg")
+    others = [ratio for ratio in RATIOS if ratio != CHOSEN]
+    columns = with_fidelity([_column(model, ratio) for ratio in (CHOSEN, None, *others)])
+    todo, dense = columns[:2]
+    _save(pair.draw([replace(todo, label="ToDo"), dense], _font), "compare.jpg")
+    _save(choice.draw(columns, _font), "choose.jpg")
     return 0
 
 

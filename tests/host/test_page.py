@@ -172,9 +172,7 @@ def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
     choose(page, "compare", "with dense and neighbouring settings")
     page.locator("#txt2img_generate").click()
     log = page.locator("#html_log_txt2img").first
-    playwright.expect(log).to_contain_text(
-        "Compare with dense and neighbouring settings: sampling: dense", timeout=240_000
-    )
+    playwright.expect(log).to_contain_text("Compare with dense and neighbouring settings: sampling: ", timeout=240_000)
     shown = page.locator("#txt2img_gallery img").evaluate_all("found => found.map((image) => image.src)")
     images = {address for address in shown if not address.startswith("data:")}  # as the live preview is
     assert len(images) == 1 + 1 + 3 + 1

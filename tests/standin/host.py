@@ -135,8 +135,10 @@ class Host:
         return p
 
     def run(self, p: Any) -> Outcome:
+        """What the tab's button does."""
         self.shared.state.begin()
-        return Outcome(p, self.processing.process_images(p))
+        tab = "img2img" if isinstance(p, self.processing.StableDiffusionProcessingImg2Img) else "txt2img"
+        return Outcome(p, getattr(getattr(self, tab), tab)(p))
 
     def generate(self, *args: Any, **fields: Any) -> Outcome:
         """Runs a generation. `args` are the arguments for our script: a dict, or values in the order of the page."""
@@ -183,7 +185,7 @@ def running(
             found = scripts.list_scripts
             scripts.list_scripts = lambda *where: [one for one in found(*where) if one.basedir != str(WEBUI)]
         host = Host(page, style)
-        from modules import processing, sd_models  # noqa: F401  # for `host.…`
+        from modules import img2img, processing, sd_models, txt2img  # noqa: F401  # for `host.…`
 
         host.add_checkpoint(CHECKPOINT, models.shared(models.LoadedModel, small_unet()))
         host.use_checkpoint(CHECKPOINT)

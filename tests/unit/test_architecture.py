@@ -14,7 +14,7 @@ FLOORS = [
     ("todo.settings", "todo.compiled", "todo.unet", "todo.families", "todo.timing"),
     ("todo.downsample", "todo.cli"),
     ("todo.schedule",),
-    ("todo.progress", "todo.plan", "todo.report"),
+    ("todo.progress", "todo.prediction", "todo.report"),
     ("todo.hooks",),
     ("todo.patch",),
     ("todo",),
@@ -138,7 +138,7 @@ def test_only_todo_is_installed(root):
     """`pip install .` brings the method, its hosts and nothing else."""
     listed = re.search(r"(?m)^packages = (\[.*\])$", (root / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {".".join(file.parent.relative_to(root).parts) for file in root.glob("todo/**/__init__.py")}
-    webui = {"todo.webui", "todo.webui.compare", "todo.webui.sheets"}
+    webui = {"todo.webui", "todo.webui.compare", "todo.webui.measure"}
     assert set(ast.literal_eval(listed[1])) == packages == {"todo"} | webui
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.unit.small_models import SD1
 from todo import Settings, SettingsError, patched, plan
-from todo.plan import text
+from todo.prediction import text
 from todo.schedule import touches
 
 MANUAL = Settings(factor=2)
@@ -271,7 +271,7 @@ def test_a_wrong_size_is_refused(field, value):
     with pytest.raises(SettingsError) as caught:
         plan(**size, settings=Settings())
     assert caught.value.field == field
-    for words in (field, "64", "16384", str(value)[:20]):
+    for words in (field, "64", "16384", "missing" if value is None else str(value)[:20]):
         assert words in str(caught.value)
 
 
@@ -291,7 +291,7 @@ def test_a_wrong_family_is_refused(family):
     with pytest.raises(SettingsError) as caught:
         plan(512, 512, Settings(), family=family)
     assert caught.value.field == "family"
-    for words in ("family", "sd1", "sd2", "sdxl", str(family)):
+    for words in ("family", "sd1", "sd2", "sdxl", "missing" if family is None else str(family)):
         assert words in str(caught.value)
 
 

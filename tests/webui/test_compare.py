@@ -28,11 +28,16 @@ def saved(host):
 
 @pytest.fixture
 def pairs(host, monkeypatch):
-    """The pairs of images that were drawn on sheets."""
+    """The pairs of images, with ToDo and dense, that were drawn on sheets."""
     drawn = []
-    sheet = host.ours("webui.sheets.pair")
+    sheet = host.ours("webui.compare.pair")
     draw = sheet.draw
-    monkeypatch.setattr(sheet, "draw", lambda given, *rest: drawn.extend(given) or draw(given, *rest))
+
+    def record(columns, font):
+        drawn.extend(zip(*(column.images for column in columns), strict=True))
+        return draw(columns, font)
+
+    monkeypatch.setattr(sheet, "draw", record)
     return drawn
 
 
@@ -73,14 +78,14 @@ def test_the_image_is_the_same_as_without_comparing(host, fields):
 def test_the_dense_run_is_the_same_as_without_todo(host, pairs):
     compared = host.generate(COMPARE, batch_size=2, n_iter=2, enable_hr=True)
     dense = host.generate(batch_size=2, n_iter=2, enable_hr=True)
-    assert torch.equal(torch.stack([pair.dense.latent for pair in pairs]), dense.latents)
-    assert torch.equal(torch.stack([pair.todo.latent for pair in pairs]), compared.latents)
+    assert torch.equal(torch.stack([dense.latent for _, dense in pairs]), dense.latents)
+    assert torch.equal(torch.stack([todo.latent for todo, _ in pairs]), compared.latents)
 
 
 def test_a_random_seed_is_the_same_in_both_runs(host, pairs):
     seed = host.generate(COMPARE, seed=-1).p.all_seeds[0]
-    assert torch.equal(pairs[0].dense.latent, host.generate(seed=seed).latents[0])
-    assert torch.equal(pairs[0].todo.latent, host.generate(FACTOR_2, seed=seed).latents[0])
+    assert torch.equal(pairs[0][1].latent, host.generate(seed=seed).latents[0])
+    assert torch.equal(pairs[0][0].latent, host.generate(FACTOR_2, seed=seed).latents[0])
 
 
 def test_todo_is_on_in_the_first_run_and_off_in_the_second(host):
@@ -133,7 +138,7 @@ def test_the_last_prompt_is_that_of_the_run_with_todo(host):
 def test_progress_counts_both_runs(host, fields, jobs):
     outcome = host.generate(COMPARE, **fields)
     assert host.shared.state.job_count == host.shared.state.job_no == jobs
-    assert outcome.processed.comments.startswith("Compare with dense: sampling: dense ")
+    assert outcome.processed.comments.startswith("Compare with dense: sampling: ToDo ")
 
 
 def test_after_an_interrupted_first_run_there_is_no_dense_run(host):
@@ -191,17 +196,6 @@ def test_a_failed_dense_run_keeps_the_image(host, monkeypatch):
     assert host.log.at("ERROR") == ["Compare with dense: dense failed"]
 
 
-def test_after_a_failed_first_run_the_same_p_can_be_used_again(host, monkeypatch):
-    p = host.p([COMPARE])
-    with monkeypatch.context() as failing:
-        crash_at(host, failing, 2)
-        with pytest.raises(RuntimeError):
-            host.run(p)
-    again = host.run(p)
-    assert is_sheet(again.processed.images[-1])
-    assert p.scripts is host.scripts.scripts_txt2img
-
-
 def test_every_script_finishes_the_first_run_before_the_second_begins(host, monkeypatch):
     events = []
     runner = type(host.scripts.scripts_txt2img)
@@ -229,7 +223,7 @@ def test_a_prompt_generated_by_a_script_is_the_same_in_both_runs(host, monkeypat
     host.generate(COMPARE)
     monkeypatch.undo()
     assert len(count) == 2
-    assert torch.equal(pairs[0].dense.latent, host.generate(seed=101).latents[0])
+    assert torch.equal(pairs[0][1].latent, host.generate(seed=101).latents[0])
 
 
 def test_a_generation_inside_another_is_not_compared_separately(host):

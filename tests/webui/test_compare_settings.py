@@ -15,8 +15,8 @@ from tests.standin import models
 from .generations import at_call, at_each_step, crash_at
 
 STEPS = 4
-RATIOS = [1.5, 2, 3, 4]
-"""Those tried beside a ratio of 2 at 128×128, the weakest first."""
+RATIOS = [2, None, 1.5, 3, 4]
+"""Those of the images at a ratio of 2: it, dense, and those tried beside it, the weakest first."""
 FACTOR_2 = {"factor": 2}
 COMPARE = {**FACTOR_2, "compare": "settings"}
 
@@ -60,7 +60,7 @@ def test_in_mode_auto_the_keys_per_side_vary(host):
     """At 384×384 a latent has 48×48 positions."""
     outcome = host.generate({"grid": 24, "compare": "settings"}, width=384, height=384, steps=9)
     settings = [each["settings"] for each in figures(outcome)]
-    assert [each and each["grid"] for each in settings] == [None, 36, 24, 18]
+    assert [each and each["grid"] for each in settings] == [24, None, 36, 18]
     assert "dense" in outcome.processed.comments
     assert "36 per side" in outcome.processed.comments
 
@@ -69,14 +69,38 @@ def test_settings_that_do_nothing_at_this_size_are_not_tried(host):
     """60 and 40 per side do not act on 48×48 positions, but 40 are asked for."""
     outcome = host.generate({"grid": 40, "compare": "settings"}, width=384, height=384, steps=9)
     settings = [each["settings"] for each in figures(outcome)]
-    assert [each and each["grid"] for each in settings] == [None, 40, 30, 20]
+    assert [each and each["grid"] for each in settings] == [40, None, 30, 20]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"mode": "auto"}, {"factor": 2, "passes": "hires"}, {"factor": 2, "start": 0.5, "end": 0.5}],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("compare", "others"), [(True, ""), ("settings", ", with neighbouring settings neither")], ids=str
+)
+def test_where_nothing_acts_nothing_is_made(host, settings, compare, others):
+    steps = []
+    at_each_step(host, lambda _: steps.append(1))
+    outcome = host.generate({**settings, "compare": compare})
+    assert len(outcome.processed.images) == 1
+    assert len(steps) == host.shared.state.job_count * STEPS == STEPS
+    note = outcome.processed.comments.splitlines()[-1]
+    assert note.startswith("Compare with dense")
+    assert ": no effect " in note
+    assert note.endswith(f"{others}; no comparison was made")
+
+
+def test_settings_without_effect_are_compared_where_neighbouring_ones_have_one(host):
+    outcome = host.generate({"factor": 1, "compare": "settings"})
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [1, None, 1.5, 2]
 
 
 def test_on_a_model_of_an_unknown_family_all_are_tried(host):
     host.add_checkpoint("other", models.shared(lambda unet: models.LoadedModel(unet, "sd3"), host.unet))
     host.use_checkpoint("other")
-    outcome = host.generate({"grid": 64, "compare": "settings"}, width=512, height=512)
-    assert len(figures(outcome)) == 5
+    assert len(figures(host.generate(COMPARE))) == 5
 
 
 @pytest.mark.parametrize(
@@ -91,24 +115,25 @@ def test_on_a_model_of_an_unknown_family_all_are_tried(host):
 )
 def test_one_knob_varies(host, wanted, fields, knob):
     outcome = host.generate({**wanted, "taper": True, "end": 0.75, "compare": "settings"}, **fields)
-    given, *_ = [each["settings"] for each in figures(outcome) if each["settings"] and each["images"][0]["index"] == 0]
-    for each in figures(outcome)[1:]:
+    chosen, dense, *others = figures(outcome)
+    assert (chosen["images"][0]["index"], dense["settings"]) == (0, None)
+    given = chosen["settings"]
+    for each in others:
         assert {name for name, value in each["settings"].items() if value != given[name]} <= {knob}
 
 
 def test_the_figures_are_data(host):
     outcome = host.generate(COMPARE, batch_size=2)
-    dense, *others = figures(outcome)
-    assert dense["settings"] is None
-    assert [each["settings"]["factor"] for each in others] == RATIOS
-    for each in (dense, *others):
-        assert each["speed_up"] == pytest.approx(dense["seconds"] / each["seconds"], rel=0.05)
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == RATIOS
+    assert [each["images"][0]["index"] for each in figures(outcome)] == [0, 2, 4, 6, 8]
+    for each in (columns := figures(outcome)):
+        assert each["speed_up"] == pytest.approx(columns[1]["seconds"] / each["seconds"], rel=0.05)
         for number, image in enumerate(each["images"]):
             assert image["seed"] == 11 + number
             made, expected = (
-                np.asarray(outcome.processed.images[which["images"][number]["index"]]) for which in (each, dense)
+                np.asarray(outcome.processed.images[which["images"][number]["index"]]) for which in (each, columns[1])
             )
-            if each is dense:
+            if each is columns[1]:
                 assert (image["psnr"], image["ssim"]) == (None, 1)
             else:
                 assert image["psnr"] == pytest.approx(peak_signal_noise_ratio(expected, made), abs=0.001)
@@ -118,7 +143,7 @@ def test_the_figures_are_data(host):
 
 def test_the_figures_of_a_comparison_with_dense_are_data_too(host):
     outcome = host.generate({**FACTOR_2, "compare": True})
-    dense, todo = figures(outcome)
+    todo, dense = figures(outcome)
     assert (dense["images"][0]["index"], todo["images"][0]["index"]) == (None, 0)
     assert todo["settings"] == host.ours("settings").Settings(factor=2).to_dict()
 
@@ -172,21 +197,21 @@ def test_complete_batches_of_an_interrupted_run_are_kept(host):
     at_call(host, batches * STEPS + 2, lambda: host.shared.state.interrupt())
     outcome = host.generate(COMPARE, n_iter=2)
     assert len(shown(outcome)) == batches
-    assert [len(each["images"]) for each in figures(outcome)] == [2, 1, 2]
-    assert [each["seconds"] is None for each in figures(outcome)] == [False, True, False]
+    assert [len(each["images"]) for each in figures(outcome)] == [2, 2, 1]
+    assert [each["seconds"] is None for each in figures(outcome)] == [False, False, True]
 
 
 def test_a_skipped_run_is_left_out(host):
     at_call(host, 2 * STEPS + 2, lambda: host.shared.state.skip())
     outcome = host.generate(COMPARE)
-    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [None, 2, 3, 4]
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [2, None, 3, 4]
     assert "ratio 1.5 was skipped" in outcome.processed.comments
 
 
 def test_a_run_that_fails_is_left_out(host, monkeypatch):
     crash_at(host, monkeypatch, 3 * STEPS + 2)
     outcome = host.generate(COMPARE)
-    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [None, 1.5, 2, 4]
+    assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [2, None, 1.5, 4]
     assert "ratio 3 failed: RuntimeError: out of memory" in outcome.processed.comments
     assert len(sheets(outcome)) == 1
 

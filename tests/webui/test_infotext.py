@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -131,28 +132,35 @@ def test_missing_keys_reset_their_controls_to_the_defaults(host):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "name"),
+    ("parameters", "message"),
     [
-        ("ToDo", "none", "mode"),
-        ("ToDo grid", "64.5", "grid"),
-        ("ToDo factor", "99", "factor"),
-        ("ToDo max downsample", "3", "max_downsample"),
-        ("ToDo method", "lanczos", "method"),
-        ("ToDo taper", "2", "taper"),
+        ({"ToDo": "none"}, "Mode: 'none' is not allowed; it must be one of auto, manual"),
+        ({"ToDo": "bogus", "ToDo grid": "9999"}, "Mode: 'bogus' is not allowed"),
+        ({"ToDo grid": "64.5"}, "Keys/values kept per side: '64.5' is not allowed"),
+        ({"ToDo factor": "99"}, "Downsample ratio (per side): '99' is not allowed; it must be a number from 1 to 8"),
+        ({"ToDo max downsample": "3"}, "Max downsample (resolution): '3' is not allowed"),
+        ({"ToDo method": "lanczos"}, "Method: 'lanczos' is not allowed"),
+        ({"ToDo taper": "2"}, "Taper: '2' is not allowed; it must be true or false"),
+        ({"ToDo start": "0.8", "ToDo end": "0.3"}, "0.8 is after"),
     ],
+    ids=str,
 )
-def test_an_invalid_value_is_ignored_with_a_warning(host, key, value, name):
-    values = read(host, {"ToDo": "manual", "ToDo end": "0.5", key: value})
-    assert values.pop(name) is None
-    assert values["end"] == 0.5
-    assert None not in values.values()
+def test_of_what_has_a_wrong_value_nothing_is_pasted(host, parameters, message):
+    with pytest.warns(UserWarning, match=re.escape(message)):  # gradio's way where no page has asked
+        values = read(host, {"ToDo": "manual", "ToDo end": "0.5", **parameters})
+    assert values.pop("enabled") is False
+    assert set(values.values()) == {None}
     (warning,) = host.log.at("WARNING")
-    assert name in warning
+    assert warning.startswith("ToDo was not pasted: ")
+    assert message in warning
 
 
 def test_an_invalid_value_is_no_error_for_the_host(host):
-    for control, reader in host.script().infotext_fields:
-        value = reader({"ToDo": "512x512", "ToDo factor": "many", "ToDo grid": "", "ToDo taper": "perhaps"})
+    wrong = {"ToDo": "512x512", "ToDo factor": "many", "ToDo grid": "", "ToDo taper": "perhaps"}
+    fields = host.script().infotext_fields
+    with pytest.warns(UserWarning, match="ToDo was not pasted"):
+        values = [reader(wrong) for _, reader in fields]
+    for (control, _), value in zip(fields, values, strict=True):
         assert value is None or isinstance(value, type(control.value))
 
 

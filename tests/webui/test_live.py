@@ -30,11 +30,11 @@ def measured(host):
     """Stores a measurement of a pass with some settings."""
 
     def remember(times, batch=1, hires=False, **settings):
-        size = host.ours("webui.figures").Pass(1024, 1024, batch, hires)
-        host.ours("webui.measured").remember(size, host.ours("settings").Settings(**settings), times)
+        size = host.ours("webui.passes").Pass(1024, 1024, batch, hires)
+        host.ours("webui.measure.remembered").remember(size, host.ours("settings").Settings(**settings), times)
 
     yield remember
-    host.ours("webui.measured")._speed_ups.clear()
+    host.ours("webui.measure.remembered")._speed_ups.clear()
 
 
 def test_it_names_the_checkpoint_and_repeats_the_id(ask):

@@ -24,10 +24,11 @@ def shown(host):
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
     words |= {compare.label, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
-    answer = host.ours("webui.figures")
+    answer = host.ours("webui.measure.result")
     words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
-    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.BATCH, answer.HIRES}
-    words |= {"dense", "ratio {}", "{} per side", host.ours("webui.measure").STOPPED}
+    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.RANGE, answer.UNSTEADY}
+    words |= {host.ours("webui.passes").BATCH, host.ours("webui.passes").HIRES}
+    words |= {"dense", "ratio {}", "{} per side", host.ours("webui.measure.action").STOPPED}
     live = host.ours("webui.live")
     return words | {live.MEASURED_FASTER, live.MEASURED_SLOWER} | live_words(host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ class Clock:
 
 @pytest.fixture
 def rounds(host):
-    return host.ours("webui.rounds")
+    return host.ours("webui.measure.rounds")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def ticking(clock, durations):
 def test_it_ends_when_the_ratios_are_stable(rounds, unet, settings, clock):
     dense, todo = run(rounds, unet, [None, settings()], ticking(clock, [0.1]))
     assert len(dense.rounds) == len(todo.rounds) == rounds.FEWEST + 1
-    assert todo.speed_up(dense) == pytest.approx(1.0)
+    assert todo.speed_up(dense).median == pytest.approx(1.0)
 
 
 def test_the_first_round_is_a_warm_up(rounds, unet, clock):
@@ -72,15 +73,22 @@ def test_it_ends_when_the_time_is_up(rounds, unet, settings, clock):
 def test_a_call_longer_than_the_time_limit_is_made_once(rounds, unet, settings, clock):
     timed = run(rounds, unet, [None, settings(), settings(grid=32)], ticking(clock, [100.0]))
     assert [len(each.rounds) for each in timed] == [1, 1, 1]
-    assert timed[2].speed_up(timed[0]) == pytest.approx(1.0)
+    assert timed[2].speed_up(timed[0]).median == pytest.approx(1.0)
 
 
 def test_ratios_are_computed_within_a_round(rounds):
     """In one of the rounds the machine was ten times slower."""
     dense, todo = rounds.Timed(None, {0: 9.0, 1: 2.0, 2: 20.0, 3: 2.0}), rounds.Timed(None, {1: 1.0, 2: 10.0, 3: 1.0})
-    assert todo.ratios(dense) == [2.0, 2.0, 2.0]
-    assert todo.speed_up(dense) == 2.0
-    assert rounds.Timed(None).speed_up(dense) is None
+    assert todo.speed_up(dense) == (2.0, 2.0, 2.0)
+    assert todo.speed_up(dense).is_steady
+
+
+@pytest.mark.parametrize(("times", "is_steady"), [([1.0, 1.02, 0.98, 1.01], True), ([1.0, 1.3, 0.8, 1.1], False)])
+def test_ratios_that_scatter_are_not_steady(rounds, times, is_steady):
+    dense, todo = rounds.Timed(None, dict.fromkeys(range(5), 2.0)), rounds.Timed(None, dict(enumerate([9.0, *times])))
+    median, low, high = todo.speed_up(dense)
+    assert (low, median, high) == pytest.approx(np.quantile(2 / np.array(times), (0.25, 0.5, 0.75)))
+    assert todo.speed_up(dense).is_steady is is_steady
 
 
 def test_out_of_memory_is_a_result(rounds, unet, settings, clock):

@@ -49,7 +49,7 @@ def test_the_schema_is_that_of_an_api_payload(client, host):
 
 
 def test_a_plan_is_the_same_as_in_python(plan, host):
-    todo = host.ours("plan")
+    todo = host.ours("prediction")
     settings = {"mode": "manual", "factor": "3", "deep_factor": "2", "max_downsample": "2", "end": "0.5"}
     for family in ("sd1", "sd2", "sdxl"):
         for hires in ("true", "false"):
@@ -163,10 +163,18 @@ def test_an_invalid_request_is_refused_at_once_and_names_its_field(plan, query, 
     assert len(answer.content) < 400
 
 
-@pytest.mark.parametrize("left_out", ["width", "height"])
-def test_a_size_is_needed(client, left_out):
-    query = {name: value for name, value in SIZE.items() if name != left_out}
-    assert refused(client.get("/todo/v1/plan", params=query)) == left_out
+@pytest.mark.parametrize("field", ["width", "height"])
+def test_what_is_missing_is_said_to_be_missing(client, field):
+    size = {name: 512 for name in ("width", "height") if name != field}
+    detail = client.get("/todo/v1/plan", params=size).json()["detail"]
+    assert detail == f"{field}: is missing; it must be a whole number from 64 to 16384"
+
+
+@pytest.mark.parametrize("field", ["enabled", "compare"])
+def test_what_is_no_setting_of_a_plan_is_not_taken_for_another(plan, field):
+    answer = plan(**{field: "true"})
+    assert refused(answer) == field
+    assert "no setting of a plan" in answer.json()["detail"]
 
 
 def test_the_largest_size_takes_no_time(plan):

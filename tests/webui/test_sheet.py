@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import builtins
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from todo import Settings
+
 
 @pytest.fixture
 def sheet(host):
-    return host.ours("webui.sheets.pair")
+    return host.ours("webui.compare.pair")
 
 
 @pytest.fixture
-def closeness(host):
-    return host.ours("webui.sheets.fidelity")
+def fidelity(host):
+    return host.ours("webui.compare.fidelity")
 
 
 def noise(width, height, seed=0, mode="RGB"):
@@ -25,7 +28,12 @@ def noise(width, height, seed=0, mode="RGB"):
 
 
 def draw(sheet, *pairs):
-    return sheet.draw([sheet.Pair(*pair, close=None) for pair in pairs], "a title", ImageFont.load_default)
+    """The sheet of pairs (dense, todo)."""
+    column = sys.modules["todo.webui.compare.column"]
+    dense, todo = zip(*pairs, strict=True)
+    both = [("ToDo", Settings(factor=2), True, todo), ("dense", None, False, dense)]
+    columns = [column.Column(*each, (), range(7, 99), (), 1.0) for each in both]
+    return sheet.draw(column.with_fidelity(columns), ImageFont.load_default)
 
 
 def holds(image, part):
@@ -87,28 +95,28 @@ def test_a_sheet_too_large_for_image_formats_is_scaled_down(sheet):
     assert max(draw(sheet, (plain, plain)).size) == 16000
 
 
-def test_the_heat_map_is_black_where_nothing_differs(sheet):
+def test_the_difference_is_black_where_nothing_differs(sheet):
     dense = noise(256, 256)
     todo = dense.copy()
     todo.paste((0, 255, 0), (0, 0, 128, 256))
-    (left, right) = (
-        sheet._heat_map(sheet.difference(dense, todo), 255).crop(box) for box in ((0, 0, 128, 256), (128, 0, 256, 256))
-    )
-    assert np.asarray(right).max() == 0
-    assert np.asarray(left).mean() > 50
+    drawn = np.asarray(draw(sheet, (dense, todo)))
+    tops, lefts = np.nonzero((drawn == 0).all(2))
+    difference = drawn[tops.min() : tops.min() + 256, lefts.max() - 255 : lefts.max() + 1]
+    assert (difference[:, 128:] == 0).all()
+    assert difference[:, :128].mean() > 50
 
 
-def test_fidelity(closeness):
+def test_fidelity(fidelity):
     image = noise(64, 64)
-    assert str(closeness.fidelity(image, image)) == "identical"
+    assert str(fidelity.measured(image, image)) == "identical"
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 16, 0, 255).astype(np.uint8))
-    near, far = (closeness.fidelity(image, other) for other in (brighter, noise(64, 64, 9)))
+    near, far = (fidelity.measured(image, other) for other in (brighter, noise(64, 64, 9)))
     assert near.psnr == pytest.approx(20 * np.log10(255 / 16), abs=0.5)
     assert near.ssim > 0.9 > 0.1 > far.ssim
-    assert closeness.fidelity(noise(8, 4), noise(8, 4, 2)).ssim < 1
+    assert fidelity.measured(noise(8, 4), noise(8, 4, 2)).ssim < 1
 
 
-def test_without_scikit_image_the_sheet_says_so(sheet, closeness, monkeypatch):
+def test_without_scikit_image_the_sheet_says_so(sheet, fidelity, monkeypatch):
     find = builtins.__import__
 
     def without(name, *rest):
@@ -118,6 +126,6 @@ def test_without_scikit_image_the_sheet_says_so(sheet, closeness, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     pair = noise(256, 256), noise(256, 256, 1)
-    assert closeness.fidelity(*pair) is None
-    assert "scikit-image" in closeness.as_caption(closeness.fidelity(*pair))
+    assert fidelity.measured(*pair) is None
+    assert "scikit-image" in fidelity.as_caption(fidelity.measured(*pair))
     assert draw(sheet, pair).height > 256

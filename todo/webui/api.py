@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from ..plan import plan as predict
-from ..plan import text
+from ..prediction import plan as predict
+from ..prediction import text
 from ..settings import KNOBS, Settings, SettingsError, unknown_name
 from . import host, live
 from .request import COMPARE, ENABLED
@@ -47,6 +47,8 @@ def plan(request: Request) -> JSONResponse:
 
 def _plan(query: dict[str, str]) -> dict[str, Any]:
     for name in query:
+        if name in (ENABLED.name, COMPARE.name):
+            raise SettingsError(name, f"{name}: this is no setting of a plan, which tells what ToDo does when it is on")
         if name not in (*PLAN_ARGUMENTS, *KNOBS):
             raise unknown_name(name, (*PLAN_ARGUMENTS, *KNOBS))
     settings = Settings.from_dict({name: value for name, value in query.items() if name in KNOBS})

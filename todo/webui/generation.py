@@ -1,4 +1,5 @@
-"""ToDo during one generation: applies the patch, sets the point of sampling at each step, reports, removes the patch.
+"""ToDo during one generation: reads the request, applies the patch, sets the point of sampling at each step, reports,
+removes the patch.
 
 The state lives on the host's processing object `p`, never in a global. Another script may run its own generation in the
 middle of this one, and a copy of `p` shares the state of its original.
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch.nn import Module
 
-from ..patch import Patch, put_on
+from ..patch import Patch, apply_quietly
 from ..report import OTHER_MODEL, BlockReport, in_words, why_none
 from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
@@ -20,6 +21,8 @@ from . import host, infotext
 from .log import logger
 from .request import requested
 
+WANTED = "todo_wanted"
+"""The attribute of `p` that holds what it asks for; None if ToDo is off."""
 STATE = "todo_generation"
 """The attribute of `p` that holds its Generation."""
 OVERRIDES = "todo_overrides"
@@ -72,15 +75,14 @@ class Generation:
             remove_all()
             # Keep the report, but not the patch, so that the host can free a model that it replaced.
             self._earlier = self.report()
-            self._current[:] = [put_on(unet, self.settings, controlnets)]
+            self._current[:] = [apply_quietly(unet, self.settings, controlnets)]
             _live.update(self._current)
         return self._current[0]
 
 
-def begin(p: Any, arguments: tuple[Any, ...]) -> None:
+def prepare(p: Any, arguments: tuple[Any, ...]) -> None:
     """Before a generation: reads the request. If a value is invalid, the image is made dense and the error reported."""
-    remove_all()
-    setattr(p, STATE, None)
+    wanted = None
     infotext.clear(p.extra_generation_params)
     try:
         wanted = requested(arguments, getattr(p, OVERRIDES, {}))
@@ -88,15 +90,22 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         logger.error("ToDo error: %s", error)
         p.extra_generation_params[infotext.ERROR] = str(error)
         p.comment(f"ToDo error: {error}")
-        return
     if wanted:
-        setattr(p, STATE, Generation(p, wanted.settings))
         p.extra_generation_params.update(infotext.write(wanted.settings))
+    setattr(p, WANTED, wanted)
 
 
-def step(params: Any) -> None:
+def begin(p: Any, arguments: tuple[Any, ...]) -> None:
+    """At the beginning of a generation, which other extensions may repeat for one that is prepared."""
+    remove_all()
+    if not hasattr(p, WANTED):
+        prepare(p, arguments)
+    wanted = getattr(p, WANTED)
+    setattr(p, STATE, Generation(p, wanted.settings) if wanted else None)
+
+
+def step(denoiser: Any) -> None:
     """Before a denoiser call: patches the model if the call belongs to a generation with ToDo, else unpatches it."""
-    denoiser = host.denoiser(params)
     generation = getattr(denoiser.p, STATE, None) if denoiser else None
     if generation:
         generation.step(denoiser)
@@ -107,11 +116,15 @@ def step(params: Any) -> None:
         remove_all()
 
 
+def why_no_effect(p: Any) -> str:
+    """Why ToDo had no effect in a generation so far, to complete 'no effect …'; '' if it had one, or is off."""
+    generation = getattr(p, STATE, None)
+    return generation.why_no_effect() if generation else ""
+
+
 def note_effect(p: Any) -> None:
     """Before the images of a batch are saved: notes in the infotext if ToDo had no effect."""
-    generation = getattr(p, STATE, None)
-    reason = generation.why_no_effect() if generation else ""
-    if reason:
+    if reason := why_no_effect(p):
         p.extra_generation_params[infotext.EFFECT] = f"none {reason}"
     else:
         p.extra_generation_params.pop(infotext.EFFECT, None)

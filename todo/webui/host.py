@@ -86,6 +86,22 @@ def denoiser(params: Any) -> Any:
     return None
 
 
+def callers() -> list[str]:
+    """The modules that asked for the generation whose event this is and for those that it is part of, such as
+    ['modules.txt2img']; the innermost first."""
+    found, frame = [], inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_back
+        if caller and frame.f_code.co_name == "process_images" and _module(frame) == "modules.processing":
+            found.append(_module(caller))
+        frame = caller
+    return found
+
+
+def _module(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
 def ended() -> str:
     """How the user ended the generation: 'interrupted', also if it will end after this image; 'skipped' for a batch;
     '' if they did not."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gradio as gr
+
 from ..settings import INFOTEXT_PREFIX, KNOBS, Knob, Settings, SettingsError
 from .log import logger
-from .request import ENABLED
+from .request import ENABLED, message_for_page
 
 ERROR = f"{INFOTEXT_PREFIX} error"
 EFFECT = f"{INFOTEXT_PREFIX} effect"
@@ -38,22 +40,37 @@ def page_value(knob: Knob, value: Any) -> Any:
     return str(value) if knob.choices else value
 
 
+def _read(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The value of every knob in generation parameters; nothing if ToDo was off.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    if KNOBS["mode"].infotext not in parameters:
+        return {}
+    return Settings.from_dict({name: parameters.get(knob.infotext) for name, knob in KNOBS.items()}).to_dict()
+
+
 def _read_enabled(parameters: dict[str, Any]) -> bool:
-    return KNOBS["mode"].infotext in parameters
+    """Whether ToDo was on. What has a wrong value is not pasted, and the page says why."""
+    try:
+        return bool(_read(parameters))
+    except SettingsError as error:
+        message = f"ToDo was not pasted: {message_for_page(error)}"
+        logger.warning(message)
+        gr.Warning(message)
+        return False
 
 
 def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:
     """A function from generation parameters to the knob's value; None leaves the control as it is."""
 
     def read(parameters: dict[str, Any]) -> Any:
-        if not _read_enabled(parameters):
-            return None
         try:
-            return page_value(knob, knob.parse(parameters.get(knob.infotext, knob.default)))
-        except SettingsError as error:
-            # Neither an exception nor a value of the wrong type: the host would fail on both.
-            logger.warning("generation parameters: %s", error)
+            values = _read(parameters)
+        except SettingsError:
             return None
+        return page_value(knob, values[knob.name]) if values else None
 
     return read
 

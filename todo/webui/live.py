@@ -10,12 +10,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import Phrase
+from ..prediction import Phrase
 from ..report import OTHER_MODEL
 from ..settings import Settings, SettingsError
-from . import host, measured
-from .figures import FASTER, SLOWER, Pass, speed
-from .request import message_for_page, page_passes, page_settings
+from . import host
+from .measure.remembered import recall
+from .measure.result import FASTER, SLOWER, speed
+from .passes import Pass, passes_on_page
+from .request import message_for_page, page_settings
 
 NO_MODEL = "no model is loaded yet"
 MEASURED_FASTER, MEASURED_SLOWER = f"measured {FASTER}", f"measured {SLOWER}"
@@ -25,7 +27,7 @@ def answer(question: str, values: Sequence[Any]) -> str:
     """The answer to the page's script, as JSON.
 
     Args:
-        question: JSON with the image sizes as in `page_passes`, and an `id` that the answer repeats.
+        question: JSON with the image sizes as in `passes_on_page`, and an `id` that the answer repeats.
         values: the values of the page's controls.
 
     Returns:
@@ -38,7 +40,7 @@ def answer(question: str, values: Sequence[Any]) -> str:
         settings = page_settings(values)
         passes = [
             {"size": f"{each.width}×{each.height}", "hires": each.hires, "parts": _parts(each, settings, model)}
-            for each in page_passes(question)
+            for each in passes_on_page(question)
         ]
     except SettingsError as error:
         return json.dumps({**common, "problem": message_for_page(error)})
@@ -55,7 +57,7 @@ def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
     if family is None:
         return [without_family(model)]
     predicted = current.plan(settings, family)
-    speed_up = None if predicted.why else measured.recall(current, settings)
+    speed_up = None if predicted.why else recall(current, settings)
     # What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper.
     if not speed_up or settings.taper:
         return predicted.parts()

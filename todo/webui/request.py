@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..plan import HEIGHT, STEPS, WIDTH
+from ..prediction import HEIGHT, WIDTH
 from ..settings import KNOBS, Knob, Settings, SettingsError, implied_mode, unknown_name
-from .figures import Pass
+from .passes import BATCH_SIZE
 
 ENABLED = Knob(
     name="enabled",
@@ -67,8 +66,6 @@ COMPARE = _CompareKnob(
 )
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
 
-BATCH = Knob("batch", kind=int, default=1, label="Batch size", help="images per batch", minimum=1, maximum=64)
-
 NAMES = (ENABLED.name, *KNOBS, COMPARE.name)
 
 
@@ -120,23 +117,6 @@ def page_settings(values: Sequence[Any]) -> Settings:
     return wanted.settings
 
 
-def page_passes(sizes: str) -> Iterator[Pass]:
-    """The passes of a generation from the page.
-
-    Args:
-        sizes: JSON such as {"batch": 1, "passes": [{"width": 512, "height": 512, "steps": 20}]}. A second pass is the
-            hires pass.
-
-    Raises:
-        SettingsError: the image size, the batch size or the number of steps is not allowed.
-    """
-    page = json.loads(sizes)
-    batch = BATCH.parse(page.get(BATCH.name))
-    for index, size in enumerate(page["passes"]):
-        width, height = WIDTH.parse(size["width"]), HEIGHT.parse(size["height"])
-        yield Pass(width, height, batch, hires=index > 0, steps=STEPS.parse(size.get(STEPS.name)))
-
-
 def message_for_page(error: SettingsError) -> str:
     """The error's message, with the labels of knobs in place of their names."""
     text = str(error)
@@ -146,7 +126,7 @@ def message_for_page(error: SettingsError) -> str:
     return text
 
 
-_LABELS = {knob.name: knob.label for knob in (ENABLED, *KNOBS.values(), COMPARE, BATCH, WIDTH, HEIGHT)}
+_LABELS = {knob.name: knob.label for knob in (ENABLED, *KNOBS.values(), COMPARE, BATCH_SIZE, WIDTH, HEIGHT)}
 
 
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import torch
 from modules import call_queue, devices, images, paths, processing, scripts, shared
 
 from .. import timing
-from .figures import Pass
 
 try:
     from modules_forge import main_thread
@@ -155,14 +154,6 @@ def generated_images(p: Any, processed: Any) -> list[Any]:
 def _is_on(option: str) -> bool:
     """A switch in the host's settings. It is off on a host that lacks it, as ersatzForge does some."""
     return bool(getattr(shared.opts, option, False))
-
-
-def passes(p: Any) -> list[Pass]:
-    """The passes of a generation whose sizes the host has worked out."""
-    first = Pass(p.width, p.height, p.batch_size, False, p.steps)
-    if not getattr(p, "enable_hr", False):
-        return [first]
-    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, True, p.hr_second_pass_steps or p.steps)]
 
 
 def append(

@@ -12,8 +12,10 @@ import gradio as gr
 from modules.ui_components import InputAccordion
 
 from ..settings import KNOBS, Knob
-from . import figures, live, measure
+from . import live
 from .infotext import READERS, page_value
+from .measure import action
+from .measure import result as results
 from .request import COMPARE, ENABLED, NAMES
 
 FIRST = (("mode", "grid", "factor"), ("deep_factor", "max_downsample"), ("start", "end"))
@@ -22,7 +24,7 @@ FOLDED = (("method", "phase"), ("taper", "controlnet"), ("passes", "hires_factor
 HIRES_ONLY = ("passes", "hires_factor")
 
 MORE = "More"
-MEASURE = "Measure on this GPU"
+MEASURE = "Measure on this machine"
 MEASURING = "Measuring …"
 STOP = "Stop measuring"
 
@@ -94,10 +96,10 @@ def _measure_on_click(start: Any, stop: Any, result: Any, controls: list[Any], t
 
     def begin() -> list[Any]:
         # gradio draws its progress bar over what the box shows. An empty box has no height to draw on.
-        return [gr.update(visible=False), gr.update(visible=True), figures.waiting(MEASURING), measure.announce()]
+        return [gr.update(visible=False), gr.update(visible=True), results.waiting(MEASURING), action.announce()]
 
     def run(announced: str, sizes_json: str, progress: Any = _NO_PROGRESS, *values: Any) -> str:
-        return measure.measure(sizes_json, values, progress, announced)
+        return action.measure(sizes_json, values, progress, announced)
 
     def end() -> list[Any]:
         return [gr.update(visible=True), gr.update(visible=False)]
@@ -112,7 +114,7 @@ def _measure_on_click(start: Any, stop: Any, result: Any, controls: list[Any], t
     begun = start.click(begin, _js=wait, outputs=[start, stop, result, token], **at_once)
     done = begun.then(run, _js=with_sizes, inputs=[token, sizes, *controls], outputs=[result], api_name=False)
     done.then(end, outputs=[start, stop], **at_once)
-    stop.click(measure.stop, queue=False, api_name=False)
+    stop.click(action.stop, inputs=[token], queue=False, api_name=False)
 
 
 def _show_mode(controls: dict[str, Any], names: list[str]) -> None:

@@ -27,11 +27,10 @@ def add_axes() -> None:
 
 
 def _axis(axis_option: Any, knob: Knob) -> Any:
-    label = "Enabled" if knob is ENABLED else knob.label
     values = [str(choice) for choice in knob.choices] or (["True", "False"] if knob.kind is bool else None)
     return axis_option(
         # The plot parses numbers, including ranges such as 1-4. Other values are chosen from a list of strings.
-        label=f"[ToDo] {label}",
+        label=knob.label if knob is ENABLED else f"[ToDo] {knob.label}",
         type=str if values else _Number(knob),
         apply=_setter(knob),
         confirm=_checker(knob),

@@ -17,7 +17,7 @@ THE_EXTENSION = Table(
             "works",
             tuple(f"test_page.py::test_{name}*" for name in ("live", "generation", "paste", "saved")),
         ),
-        Row("page: *Measure on this GPU*", "works, and waits its turn", ("test_page.py::test_measur*",)),
+        Row("page: *Measure on this machine*", "works, and waits its turn", ("test_page.py::test_measur*",)),
         Row("*Compare*", "works", ("test_compare.py::*", "test_page.py::test_compare*")),
         Row(
             "step window, samplers with two calls a step, hires. fix, img2img, batches, odd sizes",

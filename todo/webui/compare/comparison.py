@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
 from ...settings import Settings
-from .. import host, runs
-from ..candidates import comparable, label, strength_knob
-from ..generation import OVERRIDES
+from .. import generation, host, runs, variants
 from ..log import logger
+from ..passes import passes_of
 from ..request import Compare, Wanted
-from ..sheets import choice, pair
-from ..sheets.column import Column, closeness, data, line
-from ..sheets.fidelity import Fidelity
-from .timing import TIMING, Timing
+from . import choice, pair
+from .clock import CLOCK, Clock
+from .column import Column, data, line, with_fidelity
 
+COMPARISON = "todo_comparison"
+"""The attribute of `p` that holds its Comparison."""
 FIGURES = "ToDo compare"
 """The key of the figures among the parameters in the API's `info`. It is in no image's infotext."""
 
@@ -34,28 +33,43 @@ class Comparison:
 
     def __init__(self, p: Any, wanted: Wanted, first_argument: int):
         self.owner = weakref.ref(p)
-        self.runner = p.scripts
         self._title = f"Compare {wanted.compare.value}"
         self._pair = wanted.compare is Compare.DENSE
         self._chosen = wanted.settings
         self._first_argument = first_argument
         self._random = runs.random_state()
         self._original = _copy(p)
-        self._tried: list[Settings] = []
+        self._runner = p.scripts
+        self._others: list[Settings | None] = []
         self._knob = ""
-        setattr(p, TIMING, Timing(first=True))
+
+    def attach(self, p: Any) -> None:
+        """Makes the comparison begin when all scripts have finished with the generation."""
+        setattr(p, COMPARISON, self)
+        setattr(p, CLOCK, Clock(first=True))
+        p.scripts = copy(p.scripts)
+        p.scripts.postprocess = self._postprocess
 
     def begin(self, p: Any) -> None:
         """At the first batch, when the sizes are known: plans the runs and adds their jobs to the progress bar."""
-        passes = runs.passes(p)
-        self._knob = strength_knob(self._chosen, len(passes) > 1 and self._chosen.passes != "first")
-        self._tried = [self._chosen] if self._pair else comparable(self._chosen, passes, self._knob)
-        runs.add_jobs(p, len(self._tried))
+        passes = passes_of(p)
+        self._knob = variants.strength_knob(self._chosen, len(passes) > 1 and self._chosen.passes != "first")
+        tried = [self._chosen] if self._pair else variants.around(self._chosen, self._knob)
+        acting = variants.acting(tried, passes)
+        self._others = [None, *(each for each in acting if each != self._chosen)]
+        runs.add_jobs(p, len(self._others) if acting else 0)
         self._announce(self._chosen, 1)
+
+    def _postprocess(self, p: Any, processed: Any) -> None:
+        """In place of the method of the host's script runner. Other extensions copy the runner for a generation inside
+        this one, so it is that of `p` which is asked."""
+        type(p.scripts).postprocess(p.scripts, p, processed)
+        if p is self.owner():
+            self.complete(p, processed)
 
     def complete(self, p: Any, processed: Any) -> None:
         """Makes the other runs and shows the results. Never raises, so that the images are not lost."""
-        p.scripts = self.runner
+        p.scripts = self._runner
         try:
             note = f"{self._title}: {self._complete(p, processed)}"
         except Exception as error:
@@ -68,33 +82,34 @@ class Comparison:
         processed.comments += f"{note}\n"
 
     def _complete(self, p: Any, processed: Any) -> str:
-        first = self._column(self._chosen, p, processed)
-        if ended := getattr(p, TIMING).ended:
+        first = replace(self._column(self._chosen, p, processed), shown=processed.index_of_first_image)
+        if ended := getattr(p, CLOCK).ended:
             return f"{ended}, so no comparison image was made"
+        why_idle, is_known = generation.why_no_effect(p), host.family(host.loaded_model()) is not None
+        if why_idle and (len(self._others) == 1 or not is_known):
+            neither = ", with neighbouring settings neither" if is_known and not self._pair else ""
+            return f"no effect {why_idle}{neither}; no comparison was made"
         made, problems = self._make_others(p)
-        made[self._chosen] = replace(first, shown=processed.index_of_first_image)
-        columns = [made[each] for each in (None, *self._tried) if each in made]
         if not self._pair:
-            columns = [column if column.chosen else _shown(column, processed) for column in columns]
-        if columns[0].settings or len(columns) == 1:
+            made = [_shown(column, processed) for column in made]
+        if not made or made[0].settings:
             return "; ".join(problems) + ", so no comparison image was made"
-        close = closeness(columns)
+        columns = with_fidelity([first, *made])
         # A new dict: all images of an X/Y/Z plot share that of `p`.
-        processed.extra_generation_params = {**processed.extra_generation_params, FIGURES: data(columns, close)}
-        runs.add_image(p, processed, self._draw(columns, close), "todo-compare")
+        processed.extra_generation_params = {**processed.extra_generation_params, FIGURES: data(columns)}
+        draw = pair.draw if self._pair else choice.draw
+        runs.add_image(p, processed, draw(columns, runs.font), "todo-compare")
         return "; ".join([line(columns), *problems])
 
-    def _make_others(self, p: Any) -> tuple[dict[Settings | None, Column], list[str]]:
+    def _make_others(self, p: Any) -> tuple[list[Column], list[str]]:
         """Makes the images dense and with the other settings.
 
         Returns:
-            The columns that have an image, by their settings; and what went wrong. The user may end all by
-            interrupting, or one by skipping.
+            The columns that have an image; and what went wrong. The user may end all by interrupting, or one by
+            skipping.
         """
-        made: dict[Settings | None, Column] = {}
-        problems = []
-        others = [None, *(each for each in self._tried if each != self._chosen)]
-        for number, settings in enumerate(others, 2):
+        made, problems = [], []
+        for number, settings in enumerate(self._others, 2):
             self._announce(settings, number)
             run = self._copy_with(settings)
             try:
@@ -105,8 +120,8 @@ class Comparison:
                 problems.append(f"{self._label(settings)} failed: {type(error).__name__}: {error}")
                 continue
             if column.images:
-                made[settings] = column
-            if ended := getattr(run, TIMING).ended:
+                made.append(column)
+            if ended := getattr(run, CLOCK).ended:
                 problems.append(f"{self._label(settings)} was {ended}")
             if host.ended() == "interrupted":
                 break
@@ -118,8 +133,7 @@ class Comparison:
         arguments = list(run.script_args)
         arguments[self._first_argument] = settings.to_dict() if settings else False
         run.script_args = arguments
-        setattr(run, OVERRIDES, {})
-        setattr(run, TIMING, Timing(first=False))
+        setattr(run, CLOCK, Clock(first=False))
         run.do_not_save_grid = True
         run.do_not_save_samples = self._pair or run.do_not_save_samples
         return run
@@ -130,11 +144,11 @@ class Comparison:
             return runs.generate(run)
 
     def _column(self, settings: Settings | None, run: Any, processed: Any) -> Column:
-        timing = getattr(run, TIMING)
-        timing.end()
+        clock = getattr(run, CLOCK)
+        clock.end()
         images = runs.generated_images(run, processed)
-        if timing.ended:
-            images = images[: timing.batches * run.batch_size]
+        if clock.ended:
+            images = images[: clock.batches * run.batch_size]
         return Column(
             label=self._label(settings),
             settings=settings,
@@ -143,21 +157,14 @@ class Comparison:
             infotexts=processed.infotexts[processed.index_of_first_image :],
             seeds=run.all_seeds,
             subseeds=run.all_subseeds,
-            seconds=None if timing.ended else timing.seconds,
+            seconds=None if clock.ended else clock.seconds,
         )
 
-    def _draw(self, columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]]) -> Any:
-        if self._pair:
-            dense, todo = columns
-            pairs = [pair.Pair(*each) for each in zip(dense.images, todo.images, close[1], strict=False)]
-            return pair.draw(pairs, line(columns), runs.font)
-        return choice.draw(columns, close, runs.font)
-
     def _label(self, settings: Settings | None) -> str:
-        return "ToDo" if self._pair and settings else label(self._knob, settings)
+        return "ToDo" if self._pair and settings else variants.label(self._knob, settings)
 
     def _announce(self, settings: Settings | None, number: int) -> None:
-        runs.announce(f"Compare: {self._label(settings)} ({number} of {len(self._tried) + 1})")
+        runs.announce(f"Compare: {self._label(settings)} ({number} of {len(self._others) + 1})")
 
 
 def _shown(column: Column, processed: Any) -> Column:

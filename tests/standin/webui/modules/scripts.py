@@ -163,6 +163,10 @@ class ScriptRunner:
         self.inputs += controls
         script.args_to = len(self.inputs)
 
+    def run(self, p, *args):
+        """The selectable script that the first argument chooses, if it chooses one. The images are what it returns."""
+        return self.selectable_scripts[args[0] - 1].run(p) if args[0] else None
+
     def before_process(self, p):
         self._tell("before_process", p)
 

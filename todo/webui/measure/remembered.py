@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..schedule import are_few
-from ..settings import KNOBS, Settings
-from . import host
-from .figures import Pass
+from ...schedule import are_few
+from ...settings import KNOBS, Settings
+from .. import host
+from ..passes import Pass
 
 _Key = tuple[str, str, Pass, Settings]
 
@@ -24,10 +24,14 @@ def recall(wanted: Pass, settings: Settings) -> float | None:
     return _speed_ups.get(_key(wanted, settings))
 
 
+def full_strength(settings: Settings) -> Settings:
+    """The settings as they act in a step within the window, before a taper."""
+    return replace(settings, start=0.0, end=1.0, taper=False)
+
+
 def _key(measured: Pass, settings: Settings) -> _Key:
     """What the time of a step depends on. Knobs of the other mode and the choice of steps are not among that; of the
     number of steps, whether they are few."""
     others = {name: knob.default for name, knob in KNOBS.items() if knob.mode not in (None, settings.mode)}
-    step = replace(settings, start=0.0, end=1.0, taper=False, **others)
     like = replace(measured, steps=int(are_few(measured.steps)))
-    return host.checkpoint(host.loaded_model()), host.attention(), like, step
+    return host.checkpoint(host.loaded_model()), host.attention(), like, replace(full_strength(settings), **others)

@@ -30,12 +30,12 @@ class Fidelity:
         return f"PSNR {self.psnr:.2f} dB · SSIM {self.ssim:.3f}"
 
 
-def as_caption(measured: Fidelity | None) -> str:
+def as_caption(fidelity: Fidelity | None) -> str:
     """The fidelity as text, or why there is none."""
-    return str(measured) if measured else NO_SCIKIT
+    return str(fidelity) if fidelity else NO_SCIKIT
 
 
-def fidelity(dense: Image.Image, todo: Image.Image) -> Fidelity | None:
+def measured(dense: Image.Image, todo: Image.Image) -> Fidelity | None:
     """The fidelity of an image; None if scikit-image is not installed.
 
     Raises:

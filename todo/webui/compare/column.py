@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
 from ...settings import Settings
-from .fidelity import Fidelity, fidelity
+from .fidelity import Fidelity, measured
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Column:
         infotexts, seeds, subseeds: of each image.
         seconds: time that sampling took; None if the run did not make all images.
         shown: the position of the first image in the gallery; None if the images are not there.
+        fidelity: of each image that was made dense, too; None without scikit-image.
     """
 
     label: str
@@ -36,40 +37,50 @@ class Column:
     subseeds: Sequence[int]
     seconds: float | None
     shown: int | None = None
+    fidelity: Sequence[Fidelity | None] = ()
 
     def speed_up(self, dense: Column) -> float | None:
         """How many times faster than dense; None if either run did not make all images."""
         return dense.seconds / self.seconds if dense.seconds and self.seconds else None
 
 
-def closeness(columns: Sequence[Column]) -> list[list[Fidelity | None]]:
-    """By column, dense first: the fidelity of each image that was made dense, too; None without scikit-image."""
-    dense = columns[0].images
-    return [[fidelity(*pair) for pair in zip(dense, column.images, strict=False)] for column in columns]
+def dense_of(columns: Sequence[Column]) -> Column:
+    """The one without ToDo."""
+    return next(column for column in columns if column.settings is None)
+
+
+def with_fidelity(columns: Sequence[Column]) -> list[Column]:
+    """The columns with the fidelity of their images to those of the dense one."""
+    dense = dense_of(columns).images
+    return [
+        replace(column, fidelity=[measured(*pair) for pair in zip(dense, column.images, strict=False)])
+        for column in columns
+    ]
 
 
 def line(columns: Sequence[Column]) -> str:
-    """The seconds and the speed-up of each column, dense first, as text."""
-    dense = columns[0]
+    """The seconds and the speed-up of each column as text."""
+    dense = dense_of(columns)
     return f"sampling: {' · '.join(_text(column, dense) for column in columns)}"
 
 
-def _text(column: Column, dense: Column) -> str:
-    seconds = f" {column.seconds:.2f} s" if column.seconds else ""
+def times(column: Column, dense: Column) -> tuple[str, str]:
+    """The seconds of a column and its speed-up as text; '' for what is not known."""
     speed_up = column.speed_up(dense) if column is not dense else None
-    return f"{column.label}{seconds}" + (f" (×{speed_up:.2f})" if speed_up else "")
+    return f"{column.seconds:.2f} s" if column.seconds else "", f"×{speed_up:.2f}" if speed_up else ""
 
 
-def data(columns: Sequence[Column], close: Sequence[Sequence[Fidelity | None]]) -> list[dict[str, Any]]:
-    """The figures as JSON, dense first. The fidelity of identical images has no PSNR.
-
-    Args:
-        close: of the columns, as `closeness` gives it.
-    """
-    return [_data(column, columns[0], of_images) for column, of_images in zip(columns, close, strict=True)]
+def _text(column: Column, dense: Column) -> str:
+    seconds, speed_up = times(column, dense)
+    return " ".join(filter(None, [column.label, seconds, speed_up and f"({speed_up})"]))
 
 
-def _data(column: Column, dense: Column, close: Sequence[Fidelity | None]) -> dict[str, Any]:
+def data(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """The figures as JSON. The fidelity of identical images has no PSNR."""
+    return [_data(column, dense_of(columns)) for column in columns]
+
+
+def _data(column: Column, dense: Column) -> dict[str, Any]:
     speed_up = column.speed_up(dense)
     return {
         "settings": column.settings and column.settings.to_dict(),
@@ -82,6 +93,6 @@ def _data(column: Column, dense: Column, close: Sequence[Fidelity | None]) -> di
                 "psnr": round(each.psnr, 3) if each and math.isfinite(each.psnr) else None,
                 "ssim": round(each.ssim, 5) if each else None,
             }
-            for number, each in enumerate(close)
+            for number, each in enumerate(column.fidelity)
         ],
     }

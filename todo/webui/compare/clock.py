@@ -6,11 +6,11 @@ import time
 
 from .. import host, runs
 
-TIMING = "todo_timing"
-"""The attribute of `p` that holds its Timing."""
+CLOCK = "todo_clock"
+"""The attribute of `p` that holds its Clock."""
 
 
-class Timing:
+class Clock:
     """What is recorded during one run of a comparison.
 
     Attributes:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch.nn import Module
 
-from ..patch import worn
-from ..report import BlockReport
-from ..settings import Settings
-from ..timing import is_out_of_memory, peak_memory, rotated, wait
+from ...patch import patched_quietly
+from ...report import BlockReport
+from ...settings import Settings
+from ...timing import is_out_of_memory, peak_memory, rotated, wait
 
 SECONDS = 20.0
 """No new call begins after this time, once each of the settings has been timed."""
@@ -23,6 +24,20 @@ FEWEST = 4
 """The smallest number of rounds for estimating a standard error."""
 STEADY = 0.01
 """The ratios are stable when the standard error of each mean ratio is below this fraction of it."""
+SCATTER = 0.1
+"""A ratio says little when its quartiles are further apart than this fraction of it."""
+
+
+class SpeedUp(NamedTuple):
+    """How many times faster one is than another: median and quartiles over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def is_steady(self) -> bool:
+        return self.high - self.low <= SCATTER * self.median
 
 
 @dataclass
@@ -45,21 +60,29 @@ class Timed:
 
     @property
     def seconds(self) -> float | None:
-        """Median time of a call; None if there was no call, or if one ran out of memory."""
-        times = _without_warm_up(self.rounds)
-        return statistics.median(times.values()) if times and not self.out_of_memory else None
+        """Median time of a call; None if one ran out of memory."""
+        times = [self.rounds[number] for number in _counted(self.rounds)]
+        return statistics.median(times) if times and not self.out_of_memory else None
 
-    def ratios(self, other: Timed) -> list[float]:
-        """Time of the other divided by time of this one, for each round in which both were timed."""
-        mine, theirs = _without_warm_up(self.rounds), _without_warm_up(other.rounds)
-        return [theirs[number] / mine[number] for number in mine if number in theirs]
+    def speed_up(self, other: Timed) -> SpeedUp | None:
+        """How many times faster this is than the other, compared within each round; None if either ran out of
+        memory."""
+        if self.out_of_memory or other.out_of_memory:
+            return None
+        ratios = self._ratios(other)
+        low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        return SpeedUp(statistics.median(ratios), low, high)
 
-    def speed_up(self, other: Timed) -> float | None:
-        """How many times faster this is than the other; None if either has no time."""
-        ratios = self.ratios(other)
-        if ratios:
-            return statistics.median(ratios)
-        return other.seconds / self.seconds if self.seconds and other.seconds else None
+    def is_stable(self, other: Timed) -> bool:
+        """Whether further rounds would hardly change the ratio to another."""
+        ratios = self._ratios(other)
+        if len(ratios) < FEWEST:
+            return False
+        return statistics.stdev(ratios) / math.sqrt(len(ratios)) < STEADY * statistics.mean(ratios)
+
+    def _ratios(self, other: Timed) -> list[float]:
+        both = [number for number in self.rounds if number in other.rounds]
+        return [other.rounds[number] / self.rounds[number] for number in _counted(both)]
 
 
 def measure(
@@ -77,7 +100,7 @@ def measure(
     Args:
         unet: the UNet to patch.
         call: calls the UNet once.
-        settings: the candidates; None is dense.
+        settings: what to try; None is dense.
         at: the number of steps of the pass that the call belongs to, 0 if it is not known; and whether that is the
             hires pass of hires. fix.
         device: where the UNet runs.
@@ -101,7 +124,7 @@ def measure(
             if spent < SECONDS or not each.rounds:
                 _time(unet, call, each, number, at, device)
         number += 1
-        if time.perf_counter() - start >= SECONDS or _stable(alive):
+        if time.perf_counter() - start >= SECONDS or all(each.is_stable(alive[0]) for each in alive):
             break
     return timed
 
@@ -111,7 +134,7 @@ def _time(
 ) -> None:
     """Makes and times one call. Applying and removing the patch is not timed."""
     try:
-        with worn(unet, timed.settings) if timed.settings else nullcontext() as patch:
+        with patched_quietly(unet, timed.settings) if timed.settings else nullcontext() as patch:
             if patch:
                 steps, hires = at
                 patch.at(number % steps if steps else number, steps, hires)
@@ -128,18 +151,6 @@ def _time(
         timed.out_of_memory = True
 
 
-def _stable(timed: Sequence[Timed]) -> bool:
-    first = timed[0]
-    if len(_without_warm_up(first.rounds)) < FEWEST:
-        return False
-    return all(_relative_error(each.ratios(first)) < STEADY for each in timed)
-
-
-def _relative_error(ratios: Sequence[float]) -> float:
-    """The standard error of the mean, as a fraction of the mean."""
-    return statistics.stdev(ratios) / math.sqrt(len(ratios)) / statistics.mean(ratios) if len(ratios) > 1 else 1.0
-
-
-def _without_warm_up(rounds: dict[int, float]) -> dict[int, float]:
+def _counted(rounds: Iterable[int]) -> list[int]:
     """The rounds after the warm-up; the warm-up itself if there are no others."""
-    return {number: seconds for number, seconds in rounds.items() if number > 0} or rounds
+    return [number for number in rounds if number > 0] or list(rounds)

@@ -1,0 +1,56 @@
+"""The settings that are tried beside those on the page: by a measurement, which times them, and by a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ..prediction import Phrase, text
+from ..settings import KNOBS, Settings, SettingsError
+from . import host
+from .passes import Pass
+
+_PER_SIDE, _RATIOS = (1.5, 1.0, 0.75, 0.5), (0.75, 1.0, 1.5, 2.0)
+"""The settings to try, as multiples of the keys/values per side or of the ratio on the page."""
+
+
+def strength_knob(settings: Settings, hires: bool) -> str:
+    """The name of the knob that decides how many keys/values the finest level keeps."""
+    if settings.mode == "auto":
+        return "grid"
+    return "hires_factor" if hires and settings.hires_factor else "factor"
+
+
+def around(settings: Settings, name: str) -> list[Settings]:
+    """Those given, and weaker and stronger ones, which differ in the knob `name` only: the weakest first."""
+    value, knob = getattr(settings, name), KNOBS[name]
+    wanted = [value * multiple for multiple in (_PER_SIDE if name == "grid" else _RATIOS)]
+    within = {value} | {knob.kind(each) for each in wanted if max(knob.minimum, 1) <= each <= knob.maximum}
+    return [replace(settings, **{name: each}) for each in sorted(within, reverse=name == "grid")]
+
+
+def acting(tried: Iterable[Settings], passes: Sequence[Pass]) -> list[Settings]:
+    """Those of some settings that have an effect in one of the passes, on the loaded model, as far as can be told."""
+    return [each for each in tried if not all(why_idle(each, current) for current in passes)]
+
+
+def why_idle(settings: Settings, current: Pass) -> Phrase:
+    """'no effect …' if settings have none in a pass, on the loaded model; empty if they have one, or if that cannot be
+    told: the model or the size is one that `plan` does not know."""
+    family = host.family(host.loaded_model())
+    try:
+        return current.plan(settings, family).why if family else ()
+    except SettingsError:
+        return ()
+
+
+def label_phrase(name: str, settings: Settings | None) -> Phrase:
+    """What tells settings from the others that are tried: the value of the knob `name`. None is dense."""
+    if settings is None:
+        return ("dense",)
+    return "{} per side" if name == "grid" else "ratio {}", f"{getattr(settings, name):g}"
+
+
+def label(name: str, settings: Settings | None) -> str:
+    """The same as text."""
+    return text(label_phrase(name, settings))
