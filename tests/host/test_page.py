@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.host.calls import made
 from tests.host.webui import ARTIFACTS, WebUI
@@ -82,11 +84,11 @@ def live_line(page: Any, text: str) -> None:
     playwright.expect(page.locator(f"{TODO}live").first).to_contain_text(text, timeout=15_000)
 
 
-def switch_on(page: Any) -> None:
+def switch_on(page: Any, todo: str = TODO) -> None:
     # Opening the accordion enables ToDo.
-    page.locator(f"{TODO}enabled > .label-wrap").click()
-    page.wait_for_selector(f"{TODO}mode", state="visible")
-    assert is_on(page)
+    page.locator(f"{todo}enabled > .label-wrap").click()
+    page.wait_for_selector(f"{todo}mode", state="visible")
+    assert is_on(page, todo)
 
 
 def is_on(page: Any, todo: str = TODO) -> bool:
@@ -158,9 +160,9 @@ def test_paste_and_send_to(page: Any, dense: list[str]) -> None:
     assert is_on(page, other)
 
 
-def choose(page: Any, name: str, value: str) -> None:
-    page.locator(f"{TODO}{name} input").first.click()
-    page.locator(f"{TODO}{name} li").filter(has_text=re.compile(f"^\\W*{re.escape(value)}\\W*$")).first.click()
+def choose(page: Any, name: str, value: str, todo: str = TODO) -> None:
+    page.locator(f"{todo}{name} input").first.click()
+    page.locator(f"{todo}{name} li").filter(has_text=re.compile(f"^\\W*{re.escape(value)}\\W*$")).first.click()
 
 
 def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
@@ -178,6 +180,52 @@ def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
     assert len(images) == 1 + 1 + 3 + 1
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / "host-compare-page.png")
+
+
+def test_compare_in_a_batch_from_a_directory(page: Any, webui: WebUI, tmp_path: Path) -> None:
+    """The files that are written are the same as without comparing."""
+    todo = TODO.replace("txt2img", "img2img")
+    folders = {name: tmp_path / name for name in ("in", "off", "with dense", "with dense and neighbouring settings")}
+    for folder in folders.values():
+        folder.mkdir()
+    for seed in (1, 2):
+        webui.txt2img(seed=seed).images[-1].save(folders["in"] / f"{seed}.png")
+    page.locator("#tabs > .tab-nav button", has_text="img2img").first.click()
+    page.locator("#mode_img2img > .tab-nav button", has_text="Batch").click()
+    directory = page.locator("#img2img_batch_source button", has_text="From directory")
+    if directory.count():
+        directory.click()
+    page.locator("#img2img_batch_input_dir textarea").fill(str(folders["in"]))
+    for side in ("width", "height"):
+        set_number(page, f"#img2img_{side}", "256")
+    set_number(page, "#img2img_steps", "4")
+    set_number(page, "#img2img_seed", "5")
+    switch_on(page, todo)
+    choose(page, "mode", "manual", todo)
+    saves = webui.get("/sdapi/v1/options").json()["samples_save"]
+    webui.http.post("/sdapi/v1/options", json={"samples_save": True})
+    written = {}
+    for compare in ("off", "with dense", "with dense and neighbouring settings"):
+        webui.txt2img()  # the host's encoder uses noise that depends on the previous generation
+        page.locator("#img2img_batch_output_dir textarea").fill(str(folders[compare]))
+        choose(page, "compare", compare, todo)
+        page.locator("#img2img_generate").click()
+        for _ in range(600):
+            if len(files := sorted(folders[compare].glob("**/*.png"))) >= 2 and not job(webui):
+                break
+            page.wait_for_timeout(100)
+        written[compare] = {file.name: Image.open(file).convert("RGB").tobytes() for file in files}
+        assert len(files) == 2
+    webui.http.post("/sdapi/v1/options", json={"samples_save": saves})
+    alone = written.pop("off")
+    assert list(written.values()) == [alone, alone]
+    log = page.locator("#html_log_img2img").first
+    playwright.expect(log).to_contain_text("nothing is compared where a batch from a directory asks for the images")
+
+
+def job(webui: WebUI) -> int:
+    """How many jobs the host has at work."""
+    return int(webui.get("/sdapi/v1/progress").json()["state"]["job_count"])
 
 
 def shown_values(page: Any) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_a_script_gets_the_images_of_its_generation_alone(host, monkeypatch, scr
     assert host.images.saved == []
     (note,) = {line for line in compared.processed.comments.splitlines() if "Compare" in line}
     assert note.startswith(NOTE)
-    assert "test_compare_scripts” asks for the images. Choose no script." in note
+    assert "test_compare_scripts” asks for the images; generate without it to compare" in note
     assert [line for line in host.log.at("INFO") if "Compare" in line] == [note]
 
 

@@ -86,20 +86,20 @@ def denoiser(params: Any) -> Any:
     return None
 
 
-def callers() -> list[str]:
-    """The modules that asked for the generation whose event this is and for those that it is part of, such as
-    ['modules.txt2img']; the innermost first."""
+def callers() -> list[tuple[str, str]]:
+    """Who asked for the generation whose event this is and for those that it is part of: module and function, such as
+    ('modules.txt2img', 'txt2img'), the innermost first."""
     found, frame = [], inspect.currentframe()
     while frame is not None:
         caller = frame.f_back
-        if caller and frame.f_code.co_name == "process_images" and _module(frame) == "modules.processing":
-            found.append(_module(caller))
+        if caller and _name(frame) == ("modules.processing", "process_images"):
+            found.append(_name(caller))
         frame = caller
     return found
 
 
-def _module(frame: Any) -> str:
-    return str(frame.f_globals.get("__name__"))
+def _name(frame: Any) -> tuple[str, str]:
+    return str(frame.f_globals.get("__name__")), frame.f_code.co_name
 
 
 def ended() -> str:

@@ -6,7 +6,7 @@ influence each other: the images with the page's settings are the same as withou
 kept, however a later run ends.
 
 What is made is appended to the images that the generation returns. So nothing is compared unless the page or the API
-asked for the generation: a script or another extension would take the further images for its own.
+asked for a single generation: a script, another extension or a batch would take the further images for its own.
 
 events       the host's events during a comparison
 comparison   the runs after the first one, and what is shown of them

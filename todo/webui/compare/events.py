@@ -12,8 +12,10 @@ from ..request import Compare
 from .clock import CLOCK, Clock
 from .comparison import COMPARISON, Comparison
 
-STRAIGHT_TO_USER = ("modules.txt2img", "modules.img2img", "modules.api.api")
-"""The callers that show or return whatever images a generation has."""
+_STRAIGHT_TO_USER = ("modules.txt2img", "modules.img2img", "modules.api.api")
+"""The modules that show or return whatever images a generation has."""
+_DIRECTORY = "process_batch"
+"""The function of a batch from a directory, in which further images would change the names of the files."""
 
 
 def prepare(p: Any, first_argument: int) -> None:
@@ -25,13 +27,14 @@ def prepare(p: Any, first_argument: int) -> None:
     wanted = getattr(p, WANTED)
     if not wanted or wanted.compare is Compare.OFF:
         return
-    caller, *outer = host.callers()
+    (module, function), *outer = host.callers()
     if outer:
         return  # a generation inside another one, which may be compared as a whole
-    if caller in STRAIGHT_TO_USER:
+    if module in _STRAIGHT_TO_USER and function != _DIRECTORY:
         Comparison(p, wanted, first_argument).attach(p)
         return
-    note = f"Compare: nothing is compared where “{caller.removesuffix('.py')}” asks for the images. Choose no script."
+    caller = "a batch from a directory" if function == _DIRECTORY else f"“{module.removesuffix('.py')}”"
+    note = f"Compare: nothing is compared where {caller} asks for the images; generate without it to compare"
     if note not in p.comments:  # which all images of an X/Y/Z plot share
         logger.info(note)
         p.comment(note)
