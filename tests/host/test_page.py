@@ -171,10 +171,10 @@ def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
         set_number(page, f"#txt2img_{side}", "256")
     set_number(page, "#txt2img_steps", "2")
     choose(page, "mode", "manual")
-    choose(page, "compare", "with dense and neighbouring settings")
+    choose(page, "compare", "with neighbouring settings")
     page.locator("#txt2img_generate").click()
     log = page.locator("#html_log_txt2img").first
-    playwright.expect(log).to_contain_text("Compare with dense and neighbouring settings: sampling: ", timeout=240_000)
+    playwright.expect(log).to_contain_text("Compare with neighbouring settings: sampling: ", timeout=240_000)
     shown = page.locator("#txt2img_gallery img").evaluate_all("found => found.map((image) => image.src)")
     images = {address for address in shown if not address.startswith("data:")}  # as the live preview is
     assert len(images) == 1 + 1 + 3 + 1
@@ -185,7 +185,7 @@ def test_compare_from_the_page(page: Any, dense: list[str]) -> None:
 def test_compare_in_a_batch_from_a_directory(page: Any, webui: WebUI, tmp_path: Path) -> None:
     """The files that are written are the same as without comparing."""
     todo = TODO.replace("txt2img", "img2img")
-    folders = {name: tmp_path / name for name in ("in", "off", "with dense", "with dense and neighbouring settings")}
+    folders = {name: tmp_path / name for name in ("in", "off", "with dense", "with neighbouring settings")}
     for folder in folders.values():
         folder.mkdir()
     for seed in (1, 2):
@@ -205,7 +205,7 @@ def test_compare_in_a_batch_from_a_directory(page: Any, webui: WebUI, tmp_path: 
     saves = webui.get("/sdapi/v1/options").json()["samples_save"]
     webui.http.post("/sdapi/v1/options", json={"samples_save": True})
     written = {}
-    for compare in ("off", "with dense", "with dense and neighbouring settings"):
+    for compare in ("off", "with dense", "with neighbouring settings"):
         webui.txt2img()  # the host's encoder uses noise that depends on the previous generation
         page.locator("#img2img_batch_output_dir textarea").fill(str(folders[compare]))
         choose(page, "compare", compare, todo)

@@ -48,6 +48,8 @@ def assert_untouched(webui: WebUI, tab: str, payload: dict[str, Any], compare: A
 def test_a_script_gets_its_images_alone(webui: WebUI, name: str, compare: Any) -> None:
     if name not in webui.scripts:
         pytest.skip(f"this WebUI has no script {name!r}, or needs an option for it")
+    if name == "img2img alternative test" and webui.is_forge:
+        pytest.skip("Forge fails at this script without ToDo, too: its model has no parameterization")
     tab, arguments, payload = SCRIPTS[name]
     assert_untouched(webui, tab, {"script_name": name, "script_args": arguments, **payload}, compare)
 

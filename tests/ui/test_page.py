@@ -119,7 +119,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
     tab.select(ID("passes"), "first")
     tab.tick(ID("taper"))
     tab.tick(ID("controlnet"))
-    tab.select(ID("compare"), "with dense and neighbouring settings")
+    tab.select(ID("compare"), "with neighbouring settings")
     assert tab.values() == [
         True,
         "manual",
@@ -135,7 +135,7 @@ def test_a_generation_receives_the_values_on_the_page(tab):
         "first",
         3.25,
         False,
-        "with dense and neighbouring settings",
+        "with neighbouring settings",
     ]
     assert tab.until(lambda: tab.asked[-1]["taper"] is True)
     assert tab.asked[-1]["max_downsample"] == "4"

@@ -1,4 +1,4 @@
-"""Compare with dense and neighbouring settings: a run for each, all their images, the figures and one sheet."""
+"""Compare with neighbouring settings: a run for each, all their images, the figures and one sheet."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_where_nothing_acts_nothing_is_made(host, settings, compare, others):
     assert len(outcome.processed.images) == 1
     assert len(steps) == host.shared.state.job_count * STEPS == STEPS
     note = outcome.processed.comments.splitlines()[-1]
-    assert note.startswith("Compare with dense")
+    assert note.startswith("Compare with ")
     assert ": no effect " in note
     assert note.endswith(f"{others}; no comparison was made")
 
@@ -240,7 +240,7 @@ def test_masks_and_a_grid_keep_their_places(host):
 @pytest.mark.parametrize(
     ("value", "images"),
     [
-        ("with dense and neighbouring settings", 6),
+        ("with neighbouring settings", 6),
         (" Settings ", 6),
         ("with dense", 2),
         ("true", 2),

@@ -27,7 +27,7 @@ class Compare(Enum):
 
     OFF = "off"
     DENSE = "with dense"
-    SETTINGS = "with dense and neighbouring settings"
+    SETTINGS = "with neighbouring settings"
 
 
 _COMPARE_WORDS = {

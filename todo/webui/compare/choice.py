@@ -1,4 +1,4 @@
-"""The sheet of *Compare with dense and neighbouring settings*: columns for the settings and dense, and two strips for
+"""The sheet of *Compare with neighbouring settings*: columns for the settings and dense, and two strips for
 each generated image: the image, and the place where they differ most."""
 
 from __future__ import annotations
