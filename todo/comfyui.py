@@ -8,7 +8,7 @@ Source: ComfyUI, comfy/patcher_extension.py (wrappers), comfy/samplers.py (how s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,7 @@ try:
     from comfy_api.latest import ComfyExtension, io
     from comfy_execution.progress import ProgressHandler, add_progress_handler
     from comfy_execution.utils import get_executing_context
-except ImportError:  # ComfyUI before August 2025
+except ImportError:  # an older ComfyUI
     io = None
 
 NODE = "ToDoTokenDownsampling"
@@ -76,7 +76,7 @@ def _patched(model: Any, values: dict[str, Any]) -> Any:
     clone = model.clone()
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY)  # of several nodes in a row, the last one counts
     clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, sampling.sampled)
-    for kind, call in ((CallbacksMP.ON_PRE_RUN, sampling.before), (CallbacksMP.ON_CLEANUP, sampling.after)):
+    for kind, call in ((CallbacksMP.ON_PRE_RUN, sampling.begin), (CallbacksMP.ON_CLEANUP, sampling.end)):
         clone.remove_callbacks_with_key(kind, _KEY)
         clone.add_callback_with_key(kind, _KEY, call)
     return clone
@@ -91,7 +91,8 @@ class _Sampling:
         self._rows: list[BlockReport] = []
         self._reasons: dict[str, None] = {}
 
-    def before(self, patcher: Any) -> None:
+    def begin(self, patcher: Any) -> None:
+        """Before a model is used, which may be the copy of another GPU, or a guider's second model."""
         self._is_driven = False
 
     def sampled(self, executor: Any, guider: Any, sigmas: Any, extra_args: Any, callback: Any, *rest: Any) -> Any:
@@ -117,21 +118,30 @@ class _Sampling:
                     logger.debug("ToDo: %s", error)
             return executor(guider, sigmas, extra_args, stepped, *rest)
 
-    def after(self, patcher: Any) -> None:
+    def end(self, patcher: Any) -> None:
+        """When a model has been used."""
         if not self._is_driven:
             self._reasons[_SECOND_MODEL] = None
-            _when_the_node_ends(self._log)
+            self._log_when_the_node_ends()
 
     def _ended(self, patches: list[Patch], failed: bool) -> None:
         rows = [row for patch in patches for row in patch.report()]
         if not failed or any(row.calls for row in rows):
             self._rows += rows
         if failed:
-            self._log()
+            self.log()
         else:
-            _when_the_node_ends(self._log)
+            self._log_when_the_node_ends()
 
-    def _log(self) -> None:
+    def _log_when_the_node_ends(self) -> None:
+        """A node may run a sampler for each tile of an image."""
+        node = get_executing_context() if io else None
+        if node:
+            add_progress_handler(_End(node.node_id, self))
+        else:
+            self.log()
+
+    def log(self) -> None:
         """Says in a line what the runs since the last one did, and why they had no effect."""
         rows, self._rows, reasons, self._reasons = self._rows, [], self._reasons, {}
         if rows and (reason := why_none(rows, self._settings)):
@@ -165,15 +175,6 @@ def _controlnets(conds: dict[str, list[dict[str, Any]]], device: Any) -> Iterato
                 if isinstance(network, nn.Module):
                     yield network
                 control = getattr(control, "previous_controlnet", None)
-
-
-def _when_the_node_ends(log: Callable[[], None]) -> None:
-    """Calls `log` when the node that executes has ended, which may run a sampler for each tile of an image."""
-    node = get_executing_context() if io else None
-    if node:
-        add_progress_handler(_End(node.node_id, log))
-    else:
-        log()
 
 
 class Classic:
@@ -231,16 +232,16 @@ if io:
             return [TokenDownsampling]
 
     class _End(ProgressHandler):
-        """Waits for the end of a node. That of one which failed is noticed when the next prompt begins."""
+        """Waits for the end of a node. If it fails without a run that does, its end is noticed with the next prompt."""
 
-        def __init__(self, node: str, call: Callable[[], None]):
-            super().__init__(f"{_KEY} {node} {id(call)}")
+        def __init__(self, node: str, sampling: _Sampling):
+            super().__init__(f"{_KEY} {node} {id(sampling)}")  # one of a name counts
             self._node = node
-            self._call = call
+            self._sampling = sampling
 
         def finish_handler(self, node_id: str, state: Any, prompt_id: str) -> None:
             if node_id == self._node:
-                self._call()
+                self._sampling.log()
 
         def reset(self) -> None:
-            self._call()
+            self._sampling.log()

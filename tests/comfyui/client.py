@@ -114,7 +114,7 @@ class ComfyUI:
         self.submitted += 1
         fresh = {
             name: {**each, "inputs": {**each["inputs"], "run": self.submitted}}
-            if "Sampler" in each["class_type"] else each
+            if "Sampler" in each["class_type"] or "Upscale" in each["class_type"] else each
             for name, each in graph.items()
         }  # fmt: skip
         return self.http.post("/prompt", json={"prompt": fresh})

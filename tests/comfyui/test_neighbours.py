@@ -61,13 +61,18 @@ def test_beside(comfyui, sd1, name, todo_first):
     equals_the_reference(comfyui, dense, workflow(*patches, checkpoint=sd1, steps=6))
 
 
+def installed(comfyui, each: dict[str, Any]) -> None:
+    """Skips the test if no one has installed such a node."""
+    if not comfyui.ask(f"/object_info/{each['class_type']}"):
+        pytest.skip(f"{each['class_type']} is not in custom_nodes")
+
+
 @pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
 @pytest.mark.parametrize("name", SPECTRUM)
 def test_beside_a_forecast(comfyui, sdxl, name, todo_first):
     """ToDo acts in the steps that are computed."""
     forecast = SPECTRUM[name]
-    if not comfyui.ask(f"/object_info/{forecast['class_type']}"):
-        pytest.skip(f"{name} is not in custom_nodes")
+    installed(comfyui, forecast)
     patches = [HALF, forecast] if todo_first else [forecast, HALF]
     options = {"checkpoint": sdxl, "steps": 14}
     comfyui.run(workflow(HALF, **options))
@@ -76,6 +81,31 @@ def test_beside_a_forecast(comfyui, sdxl, name, todo_first):
     (some,) = comfyui.ask("/todo-probe/log")
     counts = [re.search(r"in (\d+) of \1 attention calls", line) for line in (some, every)]
     assert 0 < int(counts[0][1]) < int(counts[1][1])
+
+
+def upscaled(*patches: dict[str, Any], checkpoint: str) -> Workflow:
+    """An image that Ultimate SD Upscale draws anew in four tiles."""
+    graph = workflow(*patches, checkpoint=checkpoint)
+    taken = {name: each for name, each in graph["sampler"]["inputs"].items() if name != "latent_image"}
+    graph["image"] = node("EmptyImage", width=512, height=512, batch_size=1, color=0x8040C0)
+    graph["sampler"] = node(
+        "UltimateSDUpscaleNoUpscale", **{**taken, "denoise": 0.9}, upscaled_image=["image", 0], vae=["checkpoint", 2],
+        mode_type="Linear", tile_width=256, tile_height=256, mask_blur=8, tile_padding=32, seam_fix_mode="None",
+        seam_fix_denoise=1.0, seam_fix_width=64, seam_fix_mask_blur=8, seam_fix_padding=16, force_uniform_tiles=True,
+        tiled_decode=False, batch_size=1,
+    )  # fmt: skip
+    graph["saved"]["inputs"]["images"] = ["sampler", 0]
+    del graph["decoded"]
+    return graph
+
+
+def test_ultimate_sd_upscale(comfyui, sd1):
+    """One line for all of its tiles."""
+    acting = upscaled(HALF, checkpoint=sd1)
+    installed(comfyui, acting["sampler"])
+    equals_the_reference(comfyui, upscaled(checkpoint=sd1), acting)
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 80 of 80 attention calls" in line
 
 
 @pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
