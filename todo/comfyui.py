@@ -55,13 +55,14 @@ def _inputs() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    """The settings that a node's inputs ask for. Before a run, what comes through a link is None.
+    """The settings that a node's inputs ask for. Before a run, what comes through a link is None: the mode, too.
 
     Raises:
         ValueError: a value is wrong. (One that a validation raises is shown once; one that it returns, at each input.)
     """
+    given = {name: value for name, value in values.items() if name in KNOBS and value is not None}
     try:
-        return Settings(**{name: value for name, value in values.items() if name in KNOBS})
+        return Settings(**{"mode": KNOBS["mode"].default, **given})
     except SettingsError as error:
         raise ValueError(with_labels(error)) from None
 
@@ -156,11 +157,8 @@ def _networks(guider: Any) -> Iterator[tuple[Any, list[nn.Module]]]:
     """The model of each GPU that a run uses, with the ControlNets that run beside it."""
     clones = guider.model_options.get("multigpu_clones", {})
     models = {patcher.model: device for device, patcher in clones.items()} | {guider.inner_model: None}
-    taken: set[nn.Module] = set()
     for model, device in models.items():
-        controlnets = [each for each in dict.fromkeys(_controlnets(guider.conds, device)) if each not in taken]
-        taken.update(controlnets)
-        yield model, controlnets
+        yield model, list(dict.fromkeys(_controlnets(guider.conds, device)))
 
 
 def _controlnets(conds: dict[str, list[dict[str, Any]]], device: Any) -> Iterator[nn.Module]:

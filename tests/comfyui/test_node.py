@@ -243,6 +243,15 @@ def test_a_wrong_value_through_a_link_is_told_and_the_image_is_made(comfyui, sd1
     assert line.startswith("ToDo error: Steps: from 0.8 is after Steps: to 0.2")
 
 
+@both_kinds
+def test_the_mode_can_come_through_a_link(comfyui, sd1, kind):
+    graph = workflow(todo(kind, factor=2.0, phase="fixed"), checkpoint=sd1)
+    graph["word"] = node("PrimitiveString", value="manual")
+    graph["switch"] = node("ComfySwitchNode", switch=True, on_true=["word", 0], on_false=["word", 0])
+    graph["patch 0"]["inputs"]["mode"] = ["switch", 0]
+    assert comfyui.run(graph).sha == comfyui.run(workflow(HALF, checkpoint=sd1)).sha
+
+
 def test_nothing_is_left_after_an_error(comfyui, sd1):
     comfyui.run(workflow(checkpoint=sd1, steps=1))
     comfyui.ask("/todo-probe/calls")

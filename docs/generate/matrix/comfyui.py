@@ -33,7 +33,7 @@ COMFYUI = Table(
             "its place, search words and inputs",
             "beside the core's own patches of a UNet; the knobs with their labels, bounds and help, the expert knobs "
             "as advanced inputs",
-            _node("the_node_has", "its_defaults", "it_is_found"),
+            _node("the_node_has", "its_defaults", "it_is_found", "the_mode"),
         ),
         Row("a ComfyUI without `comfy_api`", "the same node by the former interface", _node("the_older_node")),
         Row(
