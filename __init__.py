@@ -3,6 +3,13 @@
 import sys
 
 if "comfy" in sys.modules:  # other tools take every folder with an __init__.py for a package
-    from .todo.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+    from .todo import comfyui
 
-    __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+    if comfyui.io:
+
+        async def comfy_entrypoint() -> comfyui.Extension:
+            return comfyui.Extension()
+
+    else:
+        NODE_CLASS_MAPPINGS = {comfyui.NODE: comfyui.Classic}
+        NODE_DISPLAY_NAME_MAPPINGS = {comfyui.NODE: comfyui.NAME}

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,8 @@ class Knob:
         minimum, maximum: inclusive bounds of a number without `choices`.
         step: step of the slider.
         mode: the only mode in which the knob has an effect; None means both.
+        place: where a page shows it: 'first' with what most people need, 'more' with the expert knobs, which are folded
+            away, 'hires' with those of hires. fix alone.
         suffix: the infotext key after the prefix.
     """
 
@@ -60,6 +63,7 @@ class Knob:
     maximum: float = 0
     step: float = 0
     mode: str | None = None
+    place: str = "first"
     suffix: str = ""
 
     @property
@@ -226,12 +230,12 @@ class Settings:
     method: str = _knob(
         str, "nearest", "Method",
         "Which token of a cell is kept: nearest its first, nearest-exact its centre.",
-        choices=("nearest", "nearest-exact"), suffix="method",
+        choices=("nearest", "nearest-exact"), place="more", suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
         "cycle: other tokens at every step. fixed: the paper's grid.",
-        choices=("cycle", "fixed"), suffix="phase",
+        choices=("cycle", "fixed"), place="more", suffix="phase",
     )  # fmt: skip
     start: float = _knob(
         float, 0.0, "Steps: from",
@@ -246,22 +250,22 @@ class Settings:
     taper: bool = _knob(
         bool, False, "Taper",
         "From the first to the last step of the window, the ratio falls linearly to 1.",
-        suffix="taper",
+        place="more", suffix="taper",
     )  # fmt: skip
     passes: str = _knob(
         str, "both", "Passes",
         "The pass of hires. fix in which ToDo is on. Without hires. fix, it is the first.",
-        choices=("both", "first", "hires"), suffix="passes",
+        choices=("both", "first", "hires"), place="hires", suffix="passes",
     )  # fmt: skip
     hires_factor: float = _knob(
         float, 0.0, "Downsample ratio in the hires pass",
         "0: as in the first pass.",
-        minimum=0, maximum=8, step=0.25, mode="manual", suffix="hires factor",
+        minimum=0, maximum=8, step=0.25, mode="manual", place="hires", suffix="hires factor",
     )  # fmt: skip
     controlnet: bool = _knob(
         bool, True, "ControlNet too",
         "Also downsamples in the encoder of an active ControlNet.",
-        suffix="controlnet",
+        place="more", suffix="controlnet",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -272,7 +276,7 @@ class Settings:
             object.__setattr__(self, "mode", implied_mode(given))
         if self.start > self.end:
             raise SettingsError(
-                "start", f"start: {self.start:g} is after end, {self.end:g}; it must not be greater than end"
+                "start", f"start: {self.start:g} is after end {self.end:g}; it must not be greater than end"
             )
 
     @classmethod
@@ -312,6 +316,18 @@ class Settings:
             "additionalProperties": False,
             "properties": {name: knob.schema() for name, knob in KNOBS.items()},
         }
+
+
+def with_labels(error: SettingsError, *others: Knob) -> str:
+    """The error's message for a page, with labels in place of names: those of the table, and of `others`."""
+    labels = {knob.name: knob.label for knob in (*KNOBS.values(), *others)}
+    text = str(error)
+    for name in ("start", "end") if error.field == "start" else (error.field,):
+        if label := labels.get(name):
+            text = re.sub(rf"\b{name}\b", label, text)
+            if ":" in label:
+                text = text.replace(f"{label}: ", f"{label} ")
+    return text
 
 
 def unknown_name(name: Any, known: Any) -> SettingsError:

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 NODE = "ToDoTokenDownsampling"
+OLDER = "ToDoProbeOlder"
+"""The node as a ComfyUI without `comfy_api` has it."""
 DEFAULTS: dict[str, Any] = {
     "mode": "auto", "grid": 48, "factor": 2.0, "deep_factor": 1.0, "max_downsample": "4", "method": "nearest",
     "phase": "cycle", "start": 0.0, "end": 1.0, "taper": False, "controlnet": True,
@@ -25,9 +27,9 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def todo(**values: Any) -> dict[str, Any]:
+def todo(kind: str = NODE, **values: Any) -> dict[str, Any]:
     """The node of ToDo, with its defaults. Its model is set where it is put into a workflow."""
-    return node(NODE, **{**DEFAULTS, **values})
+    return node(kind, **{**DEFAULTS, **values})
 
 
 HALF = todo(mode="manual", factor=2.0, phase="fixed")
@@ -112,7 +114,7 @@ class ComfyUI:
         self.submitted += 1
         fresh = {
             name: {**each, "inputs": {**each["inputs"], "run": self.submitted}}
-            if "Sampler" in each["class_type"] else each
+            if "Sampler" in each["class_type"] or "Upscale" in each["class_type"] else each
             for name, each in graph.items()
         }  # fmt: skip
         return self.http.post("/prompt", json={"prompt": fresh})

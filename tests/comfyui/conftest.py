@@ -4,6 +4,9 @@ COMFYUI_URL      the address; without it, these tests are skipped
 COMFYUI_SD1, COMFYUI_SDXL   checkpoints (default: tiny-sd15.safetensors, tiny-sdxl.safetensors)
 COMFYUI_COMPILE  set it to test TorchCompileModel, too, which takes some minutes
 COMFYUI_RECORD   a JSON file for the outcome of each test (optional)
+
+Nodes of others are tested if they are there: ComfyUI-Spectrum-sdxl, ComfyUI-Spectrum-SDXL-Proper and
+ComfyUI_UltimateSDUpscale; the page, if playwright and a Chromium are.
 """
 
 from __future__ import annotations

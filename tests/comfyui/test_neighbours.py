@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,18 @@ NEIGHBOURS = {
 }  # fmt: skip
 
 
+SPECTRUM = {
+    "ComfyUI-Spectrum-sdxl": node(
+        "SpectrumSDXL", w=0.6, m=4, lam=0.1, window_size=3, flex_window=0.75, warmup_steps=5, stop_caching_step=-1
+    ),
+    "ComfyUI-Spectrum-SDXL-Proper": node(
+        "SpectrumApplySDXL", enabled=True, blend_weight=0.5, degree=4, ridge_lambda=0.1, window_size=2.0,
+        flex_window=0.75, warmup_steps=5, tail_actual_steps=3, min_fit_points=6, debug=False,
+    ),
+}  # fmt: skip
+"""Nodes of others that forecast what the UNet returns in some steps, by repository."""
+
+
 def equals_the_reference(comfyui, dense: Workflow, acting: Workflow) -> None:
     alone = comfyui.run(dense)
     assert alone.status == "success", alone
@@ -46,6 +59,53 @@ def test_beside(comfyui, sd1, name, todo_first):
     patches = [HALF, NEIGHBOURS[name]] if todo_first else [NEIGHBOURS[name], HALF]
     dense = workflow(NEIGHBOURS[name], checkpoint=sd1, steps=6)
     equals_the_reference(comfyui, dense, workflow(*patches, checkpoint=sd1, steps=6))
+
+
+def installed(comfyui, each: dict[str, Any]) -> None:
+    """Skips the test if no one has installed such a node."""
+    if not comfyui.ask(f"/object_info/{each['class_type']}"):
+        pytest.skip(f"{each['class_type']} is not in custom_nodes")
+
+
+@pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
+@pytest.mark.parametrize("name", SPECTRUM)
+def test_beside_a_forecast(comfyui, sdxl, name, todo_first):
+    """ToDo acts in the steps that are computed."""
+    forecast = SPECTRUM[name]
+    installed(comfyui, forecast)
+    patches = [HALF, forecast] if todo_first else [forecast, HALF]
+    options = {"checkpoint": sdxl, "steps": 14}
+    comfyui.run(workflow(HALF, **options))
+    (every,) = comfyui.ask("/todo-probe/log")
+    equals_the_reference(comfyui, workflow(forecast, **options), workflow(*patches, **options))
+    (some,) = comfyui.ask("/todo-probe/log")
+    counts = [re.search(r"in (\d+) of \1 attention calls", line) for line in (some, every)]
+    assert 0 < int(counts[0][1]) < int(counts[1][1])
+
+
+def upscaled(*patches: dict[str, Any], checkpoint: str) -> Workflow:
+    """An image that Ultimate SD Upscale draws anew in four tiles."""
+    graph = workflow(*patches, checkpoint=checkpoint)
+    taken = {name: each for name, each in graph["sampler"]["inputs"].items() if name != "latent_image"}
+    graph["image"] = node("EmptyImage", width=512, height=512, batch_size=1, color=0x8040C0)
+    graph["sampler"] = node(
+        "UltimateSDUpscaleNoUpscale", **{**taken, "denoise": 0.9}, upscaled_image=["image", 0], vae=["checkpoint", 2],
+        mode_type="Linear", tile_width=256, tile_height=256, mask_blur=8, tile_padding=32, seam_fix_mode="None",
+        seam_fix_denoise=1.0, seam_fix_width=64, seam_fix_mask_blur=8, seam_fix_padding=16, force_uniform_tiles=True,
+        tiled_decode=False, batch_size=1,
+    )  # fmt: skip
+    graph["saved"]["inputs"]["images"] = ["sampler", 0]
+    del graph["decoded"]
+    return graph
+
+
+def test_ultimate_sd_upscale(comfyui, sd1):
+    """One line for all of its tiles."""
+    acting = upscaled(HALF, checkpoint=sd1)
+    installed(comfyui, acting["sampler"])
+    equals_the_reference(comfyui, upscaled(checkpoint=sd1), acting)
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 80 of 80 attention calls" in line
 
 
 @pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
@@ -97,21 +157,51 @@ def test_a_custom_sampler(comfyui, sd1):
     equals_the_reference(comfyui, custom(workflow(checkpoint=sd1)), custom(workflow(HALF, checkpoint=sd1)))
 
 
+def two_guiding(sd1: str, first: str, second: str) -> Workflow:
+    """A guider with two models, each with the node of ToDo or without."""
+    graph = custom(workflow(checkpoint=sd1))
+    graph["half"] = {**HALF, "inputs": {**HALF["inputs"], "model": ["checkpoint", 0]}}
+    about = {name: graph["guider"]["inputs"][name] for name in ("positive", "negative", "cfg")}
+    graph["guider"] = node("DualModelGuider", **about, model=[first, 0], model_negative=[second, 0])
+    return graph
+
+
 def test_the_second_model_of_a_guider(comfyui, sd1):
     """Such a guider runs the nodes of its first model alone. The second one's says so."""
-
-    def made(second: list[Any]) -> Workflow:
-        graph = custom(workflow(checkpoint=sd1))
-        graph["half"] = {**HALF, "inputs": {**HALF["inputs"], "model": ["checkpoint", 0]}}
-        about = {name: graph["guider"]["inputs"][name] for name in ("model", "positive", "negative", "cfg")}
-        graph["guider"] = node("DualModelGuider", **about, model_negative=second)
-        return graph
-
-    dense = comfyui.run(made(["checkpoint", 0]))
+    dense = comfyui.run(two_guiding(sd1, "checkpoint", "checkpoint"))
     comfyui.ask("/todo-probe/log")
-    assert comfyui.run(made(["half", 0])).sha == dense.sha
+    assert comfyui.run(two_guiding(sd1, "checkpoint", "half")).sha == dense.sha
     (line,) = comfyui.ask("/todo-probe/log")
     assert "no effect on the second model of a guider" in line
+
+
+def test_a_guider_with_one_model_twice(comfyui, sd1):
+    """The first one's node acts in both, since they share the UNet."""
+    equals_the_reference(comfyui, two_guiding(sd1, "checkpoint", "checkpoint"), two_guiding(sd1, "half", "half"))
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 40 of 40 attention calls" in line
+
+
+SPLIT = node("ToDoProbeSplit")
+"""Half of each step's work on a further GPU, here the same CPU, which has a copy of the UNet."""
+
+
+@pytest.mark.parametrize("todo_first", [True, False], ids=["after ToDo", "before ToDo"])
+@pytest.mark.parametrize("control", [False, True], ids=["", "with a ControlNet"])
+def test_several_gpus(comfyui, sd1, todo_first, control):
+    """Each GPU's copy is downsampled, and the log counts the calls of all."""
+    patches = [HALF, SPLIT] if todo_first else [SPLIT, HALF]
+    options = {"checkpoint": sd1, "control": control}
+    equals_the_reference(comfyui, workflow(SPLIT, **options), workflow(*patches, **options))
+    (line,) = comfyui.ask("/todo-probe/log")
+    calls = 56 if control else 40
+    assert line == f"ToDo: level 1, 32×32: keys/values 1024 → 256 in {calls} of {calls} attention calls"
+
+
+def test_several_gpus_are_told_the_step(comfyui, sd1):
+    comfyui.run(workflow(todo(mode="manual", start=0.5), SPLIT, checkpoint=sd1))
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 20 of 40 attention calls (left whole: 20 " in line
 
 
 def hooked(graph: Workflow) -> Workflow:

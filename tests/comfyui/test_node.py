@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.comfyui.client import DEFAULTS, HALF, NODE, ComfyUI, Workflow, finished, node, todo, workflow
+from tests.comfyui.client import DEFAULTS, HALF, NODE, OLDER, ComfyUI, Workflow, finished, node, todo, workflow
 from todo.settings import KNOBS, Settings
 
 NO_EFFECT = "ToDo: no effect"
@@ -18,19 +18,39 @@ def keys(calls: list[dict]) -> list[int]:
     return [kept for call in calls for kept in call["keys"][max(call["keys"], key=int)]]
 
 
-def test_the_node_has_the_knobs_of_the_table(comfyui):
-    inputs = comfyui.ask(f"/object_info/{NODE}")[NODE]["input"]["required"]
+both_kinds = pytest.mark.parametrize("kind", [NODE, OLDER], ids=["today's", "older"])
+"""The node with ComfyUI's present interface, and with that of a ComfyUI which does not have it."""
+
+
+@both_kinds
+def test_the_node_has_the_knobs_of_the_table(comfyui, kind):
+    inputs = comfyui.ask(f"/object_info/{kind}")[kind]["input"]["required"]
     assert list(inputs) == ["model", *DEFAULTS]
-    assert set(KNOBS) - set(inputs) == {"passes", "hires_factor"}
+    assert {name for name, knob in KNOBS.items() if knob.place == "hires"} == set(KNOBS) - set(inputs)
     for name in DEFAULTS:
         kind, options = inputs[name]
         knob = KNOBS[name]
         assert (options["display_name"], knob.parse(options["default"])) == (knob.label, knob.default)
+        assert options["advanced"] == (name in ("method", "phase", "taper", "controlnet"))
         assert knob.help in options["tooltip"]
-        if isinstance(kind, list):
-            assert [knob.parse(choice) for choice in kind] == list(knob.choices)
+        if choices := options.get("options", kind if isinstance(kind, list) else None):
+            assert [knob.parse(choice) for choice in choices] == list(knob.choices)
         elif kind != "BOOLEAN":
             assert (options["min"], options["max"]) == (knob.minimum, knob.maximum)
+
+
+def test_it_is_found_where_nodes_of_its_kind_are(comfyui):
+    described = comfyui.ask(f"/object_info/{NODE}")[NODE]
+    assert described["category"] == comfyui.ask("/object_info/HyperTile")["HyperTile"]["category"]
+    assert described["display_name"] == "ToDo · Token Downsampling"
+    assert "token merging" in described["search_aliases"]
+
+
+def test_the_older_node_makes_the_same_image(comfyui, sd1):
+    values = HALF["inputs"]
+    assert comfyui.run(workflow(todo(OLDER, **values), checkpoint=sd1)).sha == (
+        comfyui.run(workflow(HALF, checkpoint=sd1)).sha
+    )
 
 
 def test_its_defaults_are_those_of_the_settings():
@@ -168,19 +188,68 @@ def test_the_last_of_several_nodes_counts(comfyui, sd1):
     assert last.sha == comfyui.run(workflow(todo(mode="manual", factor=2.0), checkpoint=sd1)).sha
 
 
-def test_start_after_end_is_refused_before_anything_is_computed(comfyui, sd1):
-    run = comfyui.run(workflow(todo(start=0.8, end=0.2), checkpoint=sd1))
+def tiled(graph: Workflow, tiles: int = 3) -> Workflow:
+    """The workflow with a node that runs its sampler for each tile."""
+    graph["sampler"] = node("ToDoProbeTiledSampler", **graph["sampler"]["inputs"], tiles=tiles)
+    return graph
+
+
+def test_the_tiles_of_an_image_have_one_line(comfyui, sd1):
+    assert comfyui.run(tiled(workflow(HALF, checkpoint=sd1))).status == "success"
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert line == "ToDo: level 1, 32×32: keys/values 1024 → 256 in 60 of 60 attention calls"
+    comfyui.run(tiled(workflow(todo(), checkpoint=sd1)))
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert line.startswith(NO_EFFECT)
+    comfyui.run(tiled(workflow(HALF, checkpoint=sd1), tiles=1))
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 20 of 20" in line, "what was said is not said again"
+
+
+def test_of_tiles_that_fail_those_before_count(comfyui, sd1):
+    comfyui.run(workflow(checkpoint=sd1, steps=1))
+    comfyui.ask("/todo-probe/calls")
+    comfyui.probe("fail", at=6)
+    assert comfyui.run(tiled(workflow(HALF, checkpoint=sd1))).status == "error"
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 25 of 25 attention calls" in line
+
+
+WRONG = {
+    "start after end": ({"start": 0.8, "end": 0.2}, "Steps: from 0.8 is after Steps: to 0.2"),
+    "too much": ({"end": 1.5}, "Steps: to 1.5 is not allowed; it must be a number from 0 to 1"),
+    "no choice": ({"method": "best"}, "Method: 'best' is not allowed; it must be one of nearest, nearest-exact"),
+    "two": ({"grid": 500, "start": 0.8, "end": 0.2}, "Keys/values kept per side: 500 is not allowed"),
+}
+
+
+@both_kinds
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_value_is_refused_once_before_anything_is_computed(comfyui, sd1, kind, wrong):
+    values, message = WRONG[wrong]
+    run = comfyui.run(workflow(todo(kind, **values), checkpoint=sd1))
     assert run.status == "rejected"
-    assert any("start: 0.8 is after end, 0.2" in error for error in run.errors)
+    (error,) = run.errors
+    assert error.startswith(message)
 
 
-def test_a_wrong_value_through_a_link_is_told_and_the_image_is_made(comfyui, sd1):
-    graph = workflow(todo(end=0.2), checkpoint=sd1)
+@both_kinds
+def test_a_wrong_value_through_a_link_is_told_and_the_image_is_made(comfyui, sd1, kind):
+    graph = workflow(todo(kind, end=0.2), checkpoint=sd1)
     graph["number"] = node("PrimitiveFloat", value=0.8)
     graph["patch 0"]["inputs"]["start"] = ["number", 0]
     assert comfyui.run(graph).sha == comfyui.run(workflow(checkpoint=sd1)).sha
     (line,) = comfyui.ask("/todo-probe/log")
-    assert "ToDo error: start: 0.8 is after end, 0.2" in line
+    assert line.startswith("ToDo error: Steps: from 0.8 is after Steps: to 0.2")
+
+
+@both_kinds
+def test_the_mode_can_come_through_a_link(comfyui, sd1, kind):
+    graph = workflow(todo(kind, factor=2.0, phase="fixed"), checkpoint=sd1)
+    graph["word"] = node("PrimitiveString", value="manual")
+    graph["switch"] = node("ComfySwitchNode", switch=True, on_true=["word", 0], on_false=["word", 0])
+    graph["patch 0"]["inputs"]["mode"] = ["switch", 0]
+    assert comfyui.run(graph).sha == comfyui.run(workflow(HALF, checkpoint=sd1)).sha
 
 
 def test_nothing_is_left_after_an_error(comfyui, sd1):
@@ -190,7 +259,8 @@ def test_nothing_is_left_after_an_error(comfyui, sd1):
     run = comfyui.run(workflow(todo(grid=16), checkpoint=sd1))
     assert run.status == "error"
     assert comfyui.ask("/todo-probe/left") == []
-    assert "attention calls" in comfyui.ask("/todo-probe/log")[0]
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "in 5 of 5 attention calls" in line
 
 
 def test_nothing_is_left_after_an_interrupt(comfyui: ComfyUI, sd1):
@@ -200,6 +270,8 @@ def test_nothing_is_left_after_an_interrupt(comfyui: ComfyUI, sd1):
     comfyui.http.post("/interrupt")
     assert comfyui.result(prompt).errors
     assert comfyui.ask("/todo-probe/left") == []
+    (line,) = comfyui.ask("/todo-probe/log")
+    assert "attention calls" in line
 
 
 def test_images_are_no_noise(comfyui, sd1):

@@ -22,7 +22,7 @@ FLOORS = [
     ("todo.__main__", "scripts", "install"),
 ]
 HOST = ("modules", "modules_forge", "backend", "gradio", "launch")
-COMFY = ("comfy", "comfy_extras", "comfy_api", "folder_paths", "nodes")
+COMFY = ("comfy", "comfy_extras", "comfy_api", "comfy_execution", "folder_paths", "nodes")
 TOOLS = ("ldm", "diffusers", "tomesd", "matplotlib", "skimage")
 OUTSIDE = ("benchmarks", "docs", "tests")
 LONGEST = 300

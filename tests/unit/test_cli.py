@@ -77,7 +77,7 @@ def test_a_wrong_setting_is_refused(capsys, name, value):
 
 
 def test_settings_that_contradict_are_refused(capsys):
-    assert "start: 0.7 is after end, 0.5" in refusal(capsys, "plan", "--start", "0.7", "--end", "0.5")
+    assert "start: 0.7 is after end 0.5" in refusal(capsys, "plan", "--start", "0.7", "--end", "0.5")
     assert "mode: factor, grid" in refusal(capsys, "plan", "--factor", "2", "--grid", "32")
 
 

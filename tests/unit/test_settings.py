@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import todo
 from todo import Settings, SettingsError
-from todo.settings import KNOBS
+from todo.settings import KNOBS, Knob, with_labels
 
 BOUNDS = {
     "grid": (16, 128),
@@ -353,3 +353,34 @@ def test_labels_of_the_contract():
     }
     assert {field: KNOBS[field].label for field in labels} == labels
     assert (KNOBS["start"].label.split()[-1], KNOBS["end"].label.split()[-1]) == ("from", "to")
+
+
+def test_places_of_the_contract():
+    """The expert knobs are folded away, and those of hires. fix apart, since not every page has it."""
+    places = {"more": {"method", "phase", "taper", "controlnet"}, "hires": {"passes", "hires_factor"}}
+    places["first"] = set(KNOBS) - places["more"] - places["hires"]
+    for place, names in places.items():
+        assert {name for name, knob in KNOBS.items() if knob.place == place} == names
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"start": 0.8, "end": 0.3}, "Steps: from 0.8 is after Steps: to 0.3; it must not be greater than Steps: to"),
+        ({"end": 2}, "Steps: to 2 is not allowed; it must be a number from 0 to 1"),
+        ({"factor": 99}, "Downsample ratio (per side): 99 is not allowed; it must be a number from 1 to 8"),
+        ({"speed": 1}, "speed: unknown setting; did you mean end?"),
+    ],
+)
+def test_a_page_speaks_of_labels(values, message):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_dict(values)
+    assert with_labels(caught.value) == message
+
+
+def test_a_page_has_labels_of_its_own():
+    speed = Knob("speed", kind=int, default=1, label="How fast", help="", minimum=1, maximum=2)
+    with pytest.raises(SettingsError) as caught:
+        speed.parse(3)
+    assert with_labels(caught.value).startswith("speed: 3")
+    assert with_labels(caught.value, speed).startswith("How fast: 3")

@@ -53,7 +53,7 @@ def test_a_wrong_value_is_told_once_by_its_label(ask):
     answer = ask(SIZE, SIZE, mode="manual", factor=99)
     assert "passes" not in answer
     assert answer["problem"].startswith("Downsample ratio (per side): 99 is not allowed")
-    assert ask(start=0.6, end=0.2)["problem"].startswith("Steps: from: 0.6 is after Steps: to, 0.2")
+    assert ask(start=0.6, end=0.2)["problem"].startswith("Steps: from 0.6 is after Steps: to 0.2")
     assert ask({"width": 5, "height": 512})["problem"].startswith("Width: 5 is not allowed")
 
 

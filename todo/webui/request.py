@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from ..prediction import HEIGHT, WIDTH
-from ..settings import KNOBS, Knob, Settings, SettingsError, implied_mode, unknown_name
+from ..settings import KNOBS, Knob, Settings, SettingsError, implied_mode, unknown_name, with_labels
 from .passes import BATCH_SIZE
 
 ENABLED = Knob(
@@ -119,14 +118,7 @@ def page_settings(values: Sequence[Any]) -> Settings:
 
 def message_for_page(error: SettingsError) -> str:
     """The error's message, with the labels of knobs in place of their names."""
-    text = str(error)
-    for name in ("start", "end") if error.field == "start" else (error.field,):
-        if name in _LABELS:
-            text = re.sub(rf"\b{name}\b", _LABELS[name], text)
-    return text
-
-
-_LABELS = {knob.name: knob.label for knob in (ENABLED, *KNOBS.values(), COMPARE, BATCH_SIZE, WIDTH, HEIGHT)}
+    return with_labels(error, ENABLED, COMPARE, BATCH_SIZE, WIDTH, HEIGHT)
 
 
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:

@@ -15,20 +15,42 @@ ToDo. Some of its routes change the next image, so do not install it in a ComfyU
 import gc
 import importlib.util
 import logging
+import sys
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
+import comfy.model_management
+import comfy.multigpu
+import nodes
 import torch
 from aiohttp import web
 from comfy.patcher_extension import WrappersMP
 from server import PromptServer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_SHARED = Path(__file__).resolve().parents[2] / "host" / "probe" / "todo_probing.py"
-_spec = importlib.util.spec_from_file_location("todo_probing", _SHARED)
-probing = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(probing)
+ROOT = Path(__file__).resolve().parents[3]
 
+
+def load(name, file):
+    spec = importlib.util.spec_from_file_location(name, ROOT / file)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def todo_without_comfy_api():
+    """ToDo as an older ComfyUI loads it."""
+    name = "comfy_api.latest"
+    present = sys.modules.pop(name)
+    sys.modules[name] = None
+    try:
+        return load("todo_in_older_comfyui", "__init__.py")
+    finally:
+        sys.modules[name] = present
+
+
+probing = load("todo_probing", "tests/host/probe/todo_probing.py")
 watch = probing.Watch()
 lines = probing.Lines()
 logging.getLogger("todo").addHandler(lines)
@@ -145,4 +167,36 @@ class Counting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-NODE_CLASS_MAPPINGS = {"ToDoProbeHidden": Hidden, "ToDoProbeReads": Reads}
+class Split(OnModel):
+    """ComfyUI's split of a run between GPUs, as if the CPU were two of them."""
+
+    def change(self, model):
+        two = [torch.device("cpu"), torch.device("cpu", 0)]
+        with mock.patch.object(comfy.model_management, "get_all_torch_devices", return_value=two):
+            return (comfy.multigpu.create_multigpu_deepclones(model, 2),)
+
+
+class TiledSampler:
+    """Runs a sampler several times in one execution, as nodes do that upscale an image by tiles."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "sample"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {**nodes.KSampler.INPUT_TYPES()["required"], "tiles": ("INT", {"default": 3})}}
+
+    def sample(self, tiles, seed, **inputs):
+        return [nodes.KSampler().sample(seed=seed + tile, **inputs) for tile in range(tiles)][-1]
+
+
+(older,) = todo_without_comfy_api().NODE_CLASS_MAPPINGS.values()
+
+NODE_CLASS_MAPPINGS = {
+    "ToDoProbeHidden": Hidden,
+    "ToDoProbeReads": Reads,
+    "ToDoProbeSplit": Split,
+    "ToDoProbeTiledSampler": TiledSampler,
+    "ToDoProbeOlder": older,
+}
