@@ -18,11 +18,6 @@ from .measure import action
 from .measure import result as results
 from .request import COMPARE, ENABLED, NAMES
 
-FIRST = (("mode", "grid", "factor"), ("deep_factor", "max_downsample"), ("start", "end"))
-FOLDED = (("method", "phase"), ("taper", "controlnet"), ("passes", "hires_factor"))
-"""The controls by row: those that most people need, and those that are folded away. Only one tab has hires. fix."""
-HIRES_ONLY = ("passes", "hires_factor")
-
 MORE = "More"
 MEASURE = "Measure on this machine"
 MEASURING = "Measuring …"
@@ -44,18 +39,19 @@ class Page:
 def build(elem_id: Callable[[str], str], tab: str) -> Page:
     """Creates the accordion of one tab. `elem_id` returns the id on the page for a control's name."""
     controls: dict[str, Any] = {}
-    shown = [name for name in KNOBS if tab == "txt2img" or name not in HIRES_ONLY]
+    # Only one tab has hires. fix.
+    shown = [name for name, knob in KNOBS.items() if tab == "txt2img" or knob.place != "hires"]
 
-    def add_rows(rows: tuple[tuple[str, ...], ...]) -> None:
-        for row in rows:
+    def add_rows(place: str) -> None:
+        for row in _rows(place):
             with gr.Row():
-                for name in row:
-                    controls[name] = _control(KNOBS[name], elem_id(name), name in shown)
+                for knob in row:
+                    controls[knob.name] = _control(knob, elem_id(knob.name), knob.name in shown)
 
     accordion = InputAccordion(ENABLED.default, label=ENABLED.label, elem_id=elem_id(ENABLED.name))
     controls[ENABLED.name] = accordion
     with accordion:
-        add_rows(FIRST)
+        add_rows("first")
         gr.HTML(_live_line(elem_id, tab), elem_id=elem_id("live"))
         with gr.Row():
             controls[COMPARE.name] = _control(COMPARE, elem_id(COMPARE.name))
@@ -64,7 +60,8 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
                 stop = gr.Button(STOP, elem_id=elem_id("stop"), visible=False)
         result = gr.HTML(elem_id=elem_id("measured"))
         with gr.Accordion(MORE, open=False, elem_id=elem_id("more")):
-            add_rows(FOLDED)
+            add_rows("more")
+            add_rows("hires")
         in_order = [controls[name] for name in NAMES]
         _answer_live_line(in_order, elem_id, tab)
         _measure_on_click(start, stop, result, in_order, tab)
@@ -74,6 +71,17 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
         infotext_fields=[(controls[name], reader) for name, reader in READERS.items()],
         paste_field_names=list(READERS.values()),
     )
+
+
+def _rows(place: str) -> list[list[Knob]]:
+    """The knobs of a place in the table's order, two to a row. One of mode auto shares its room with one of manual."""
+    rows: list[list[Knob]] = [[]]
+    for knob in KNOBS.values():
+        if knob.place == place:
+            rows[-1].append(knob)
+            if sum(each.mode != "auto" for each in rows[-1]) == 2:
+                rows.append([])
+    return [row for row in rows if row]
 
 
 def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
