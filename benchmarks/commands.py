@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cli import add_settings, given_settings, run
 from benchmarks.options import (
     add_device,
     add_knob,
@@ -24,7 +25,6 @@ from benchmarks.options import (
 from benchmarks.sampling import PUBLISHED, Request, Sampling
 from benchmarks.workers import WorkerError
 from todo import Settings
-from todo.cli import add_settings, given_settings, run
 from todo.families import FAMILIES
 from todo.settings import Knob
 

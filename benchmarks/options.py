@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cli import reader
 from benchmarks.sampling import SAMPLERS, Sampling
 from todo import SettingsError
-from todo.cli import reader
 from todo.settings import Knob
 
 _PIPELINE_STEP, _PIPELINE_LARGEST = 64, 8192

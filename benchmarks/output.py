@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cli import columns
 from todo import SettingsError
-from todo.cli import columns
 
 Cells = Sequence[str]
 

@@ -1,19 +1,29 @@
 """ToDo's always-on script. It only connects the host's events to todo.webui."""
 
 import sys
+from importlib import import_module, util
+from pathlib import Path
 from typing import Any
 
-# On 'Reload UI' the host reloads this file, but not the packages that it imports. After an update, the new script must
-# not run with the old modules.
-for _name in [name for name in sys.modules if name.partition(".")[0] == "todo"]:
+from modules import script_callbacks, scripts
+
+PACKAGE = "sd_webui_todo"
+"""The package `todo` beside this folder has this name here, so that no other package of its name is touched."""
+
+# On 'Reload UI' the host reloads this file, but not what it imports. After an update, the new script must not run with
+# the old modules.
+for _name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
     del sys.modules[_name]
+_spec = util.spec_from_file_location(PACKAGE, Path(__file__).resolve().parents[1] / "todo" / "__init__.py")
+assert _spec
+assert _spec.loader
+sys.modules[PACKAGE] = util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules[PACKAGE])
 
-from modules import script_callbacks, scripts  # noqa: E402
-
-# Not imported lazily: this extension is on the path only while its scripts are loaded.
-from todo.webui import api, generation, host, log, ui, xyz  # noqa: E402
-from todo.webui.compare import events as compare  # noqa: E402
-from todo.webui.measure import call as measured  # noqa: E402
+api, compare, generation, host, log, measure, ui, xyz = (
+    import_module(f"{PACKAGE}.webui.{name}")
+    for name in ("api", "compare.events", "generation", "host", "log", "measure.call", "ui", "xyz")
+)
 
 
 class ToDo(scripts.Script):
@@ -53,7 +63,7 @@ def step(params: Any) -> None:
     """Before each denoiser call."""
     denoiser = host.denoiser(params)
     generation.step(denoiser)
-    measured.step(denoiser)
+    measure.step(denoiser)
     compare.step(denoiser)
 
 

@@ -5,44 +5,51 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from collections.abc import Sequence
+from typing import Any
 
-from .cli import add_settings, columns, given_settings, run
 from .families import FAMILIES
 from .prediction import LevelPlan, Plan, Work, plan
-from .settings import Settings
+from .settings import KNOBS, Settings, SettingsError
+from .version import __version__
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; a wrong argument exits with 2."""
-    return run(_parser(), arguments, "pip install torch einops")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line. A wrong argument exits with 2."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    given = {name: value for name in KNOBS if (value := options[name]) is not None}
+    try:
+        prediction = plan(
+            options["width"], options["height"], Settings.from_dict(given), options["family"], steps=options["steps"]
+        )
+    except SettingsError as error:
+        parser.error(str(error))
+    text = json.dumps(prediction.to_dict(), indent=2) if options["json"] else _text(prediction)
+    # A console of Windows may lack a character.
+    print(text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m todo", description="Token downsampling for Stable Diffusion.")
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
     description = "Predicts tokens and work for an image size, dense and with ToDo."
     command = commands.add_parser("plan", help=description, description=description, allow_abbrev=False)
-    command.set_defaults(command=_plan)
     command.add_argument("--width", default=1024, help="in pixels (default: %(default)s)")
     command.add_argument("--height", default=1024, help="in pixels (default: %(default)s)")
     command.add_argument("--family", default="sd1", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
     command.add_argument("--steps", default=0, help="sampling steps (default: as many as usual)")
     command.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(command)
+    for name, knob in KNOBS.items():
+        about = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}.".replace("%", "%%")
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
+        command.add_argument(f"--{name.replace('_', '-')}", metavar=knob.kind.__name__.upper(), help=about, **switch)
     return parser
 
 
-def _plan(options: argparse.Namespace) -> int:
-    settings = given_settings(options) or Settings()
-    prediction = plan(options.width, options.height, settings, options.family, steps=options.steps)
-    print(json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False) if options.json else _plan_text(prediction))
-    return 0
-
-
-def _plan_text(prediction: Plan) -> str:
-    lines = [*textwrap.wrap(prediction.summary(), columns()), "", "level  grid (w×h)   tokens     kept  factor  blocks"]
+def _text(prediction: Plan) -> str:
+    lines = [prediction.summary(), "", "level  grid (w×h)   tokens     kept  factor  blocks"]
     lines += [_level_text(level) for level in prediction.levels]
     lines += ["", "multiply-accumulates, billions     dense      ToDo"]
     lines += [_work_text("self-attention", prediction.attention), _work_text("UNet", prediction.unet)]
@@ -60,7 +67,4 @@ def _work_text(label: str, work: Work) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("Interrupted.")
+    main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import numbers
 import re
@@ -354,3 +355,15 @@ def implied_mode(given: Iterable[str]) -> str:
 
 KNOBS: dict[str, Knob] = {f.name: Knob(name=f.name, **f.metadata["row"]) for f in dataclasses.fields(Settings)}
 """The table by name, in the order of the controls on the page."""
+
+# For `help(todo.Settings)`: the fields with their types and the defaults that they take.
+Settings.__doc__ = f"{Settings.__doc__}\n    Fields:\n" + "\n".join(
+    f"        {knob.name}: {knob.allowed}; {knob.default!r} by default. {knob.label}. {knob.help}"
+    for knob in KNOBS.values()
+)
+Settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=knob.default, annotation=knob.kind)
+        for name, knob in KNOBS.items()
+    ]
+)

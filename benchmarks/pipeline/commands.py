@@ -10,13 +10,13 @@ import argparse
 import torch
 
 from benchmarks import output
+from benchmarks.cli import given_settings
 from benchmarks.environment import DTYPES, usable_device
 from benchmarks.options import read_prompts, read_size, refuse, sampling
 from benchmarks.pipeline import loading
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.pipeline.prompts import PROMPTS
 from benchmarks.sampling import PUBLISHED, Request
-from todo.cli import given_settings
 from todo.settings import KNOBS
 
 

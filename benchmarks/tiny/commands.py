@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.cli import reader, run
 from benchmarks.environment import usable_device
 from benchmarks.tiny.model import WEIGHTS
-from todo.cli import reader, run
 from todo.settings import Knob
 
 _STEPS = Knob("steps", int, 5000, "Steps", "", minimum=1, maximum=10**7)

@@ -23,7 +23,8 @@ from tests.standin import models
 ROOT = Path(__file__).resolve().parents[2]
 WEBUI = Path(__file__).with_name("webui")
 PLOT_EXTENSION = Path(__file__).with_name("plot_extension")
-PACKAGES = ("modules", "todo", "lib_plot")
+OURS = "sd_webui_todo"
+PACKAGES = ("modules", OURS, "lib_plot")
 CHECKPOINT = "small.safetensors"
 NAME = "todo"
 
@@ -121,7 +122,7 @@ class Host:
 
     def ours(self, name: str) -> Any:
         """A module of the extension, as currently loaded, such as 'settings' or 'webui.generation'."""
-        return sys.modules[f"todo.{name}"]
+        return sys.modules[f"{OURS}.{name}"]
 
     def p(self, args: list[Any] | None = None, tab: str = "txt2img", **fields: Any) -> Any:
         """A processing object with the given arguments for our script. Missing ones are taken from the page."""

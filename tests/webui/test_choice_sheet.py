@@ -40,7 +40,7 @@ def with_a_spot(image, left, upper, side=32):
 
 
 def draw(choice, columns):
-    return choice.draw(sys.modules["todo.webui.compare.column"].with_fidelity(columns), ImageFont.load_default)
+    return choice.draw(sys.modules["sd_webui_todo.webui.compare.column"].with_fidelity(columns), ImageFont.load_default)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (1536, 640), (640, 1536), (521, 777)], ids=str)

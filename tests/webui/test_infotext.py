@@ -72,7 +72,7 @@ def test_what_acts_in_the_mode_is_written(running_host, table, data):
     written = running_host.ours("webui.infotext").write(settings)
     other = {"auto": {"ToDo factor", "ToDo deep factor", "ToDo hires factor"}, "manual": {"ToDo grid"}}[settings.mode]
     knobs = running_host.ours("settings").KNOBS.values()
-    assert set(written) == {knob.infotext for knob in knobs} - other
+    assert set(written) == {"ToDo version", *(knob.infotext for knob in knobs)} - other
     assert written["ToDo"] == settings.mode
     assert all(isinstance(value, str) for value in written.values())
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import gradio as gr
 import pytest
 
@@ -27,13 +30,11 @@ def test_the_host_finds_one_script(host):
 
 
 def test_nothing_of_ours_is_imported_after_loading(host, tmp_path):
-    import sys
-
     assert str(standin.ROOT) not in sys.path
-    before = {name for name in sys.modules if name.split(".")[0] == "todo"}
+    before = {name for name in sys.modules if name.split(".")[0] == standin.OURS}
     host.generate({"factor": 2, "method": "nearest-exact"}, enable_hr=True)
     host.generate({"factor": "wrong"}, steps=1)
-    assert {name for name in sys.modules if name.split(".")[0] == "todo"} == before
+    assert {name for name in sys.modules if name.split(".")[0] == standin.OURS} == before
 
 
 def test_the_controls_follow_the_table(host, knobs):
@@ -113,18 +114,13 @@ def test_the_page_can_be_built_repeatedly(host):
     assert (host.generate({"factor": 2}).latents == before).all()
 
 
-def test_packages_with_similar_names_stay_loaded(own_host):
-    import sys
-
-    class Foreign:
-        pass
-
-    sys.modules["todolist"] = sys.modules["modules_todo"] = Foreign  # type: ignore[assignment]
-    try:
-        own_host.reload()
-        assert sys.modules["todolist"] is sys.modules["modules_todo"] is Foreign
-    finally:
-        del sys.modules["todolist"], sys.modules["modules_todo"]
+@pytest.mark.parametrize("name", ["todo", "todolist", "sd_webui_todo_list"])
+def test_another_package_of_this_or_a_similar_name_stays_loaded(own_host, monkeypatch, name):
+    foreign = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, foreign)
+    own_host.reload()
+    assert sys.modules[name] is foreign
+    assert own_host.generate({"factor": 2}, steps=1).ours["ToDo factor"] == "2"
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "WARNING", None])

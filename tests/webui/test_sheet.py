@@ -29,7 +29,7 @@ def noise(width, height, seed=0, mode="RGB"):
 
 def draw(sheet, *pairs):
     """The sheet of pairs (dense, todo)."""
-    column = sys.modules["todo.webui.compare.column"]
+    column = sys.modules["sd_webui_todo.webui.compare.column"]
     dense, todo = zip(*pairs, strict=True)
     both = [("ToDo", Settings(factor=2), True, todo), ("dense", None, False, dense)]
     columns = [column.Column(*each, (), range(7, 99), (), 1.0) for each in both]

@@ -1,7 +1,7 @@
 """Settings as generation parameters (infotext), and back.
 
 The key 'ToDo' holds the mode and means that ToDo was on. Every other knob that acts in that mode has its own key, even
-at its default: so an image comes back whatever later defaults are.
+at its default: so an image comes back whatever later defaults are. The version is for whoever reads it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 import gradio as gr
 
 from ..settings import INFOTEXT_PREFIX, KNOBS, Knob, Settings, SettingsError
+from ..version import __version__
 from .log import logger
 from .request import ENABLED, message_for_page
 
+VERSION = f"{INFOTEXT_PREFIX} version"
 ERROR = f"{INFOTEXT_PREFIX} error"
 EFFECT = f"{INFOTEXT_PREFIX} effect"
 
@@ -22,16 +24,13 @@ EFFECT = f"{INFOTEXT_PREFIX} effect"
 def write(settings: Settings) -> dict[str, str]:
     """The generation parameters of `settings`, by key."""
     values = settings.to_dict()
-    return {
-        knob.infotext: str(values[knob.name]).removesuffix(".0")
-        for knob in KNOBS.values()
-        if knob.mode in (None, settings.mode)
-    }
+    acting = [knob for knob in KNOBS.values() if knob.mode in (None, settings.mode)]
+    return {**{knob.infotext: str(values[knob.name]).removesuffix(".0") for knob in acting}, VERSION: __version__}
 
 
 def clear(parameters: dict[str, Any]) -> None:
     """Removes our keys from the parameters of a generation. All images of an X/Y/Z plot share one dict."""
-    for key in (*(knob.infotext for knob in KNOBS.values()), ERROR):
+    for key in (*(knob.infotext for knob in KNOBS.values()), VERSION, ERROR):
         parameters.pop(key, None)
 
 

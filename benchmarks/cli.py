@@ -1,4 +1,4 @@
-"""Shared by the command lines of this package and of the benchmarks: settings as options, errors in one line."""
+"""What all command lines of the benchmarks share: settings as options, errors in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .settings import KNOBS, Knob, Settings, SettingsError
+from todo.settings import KNOBS, Knob, Settings, SettingsError
 
 _PLAIN = {"→": "->", "−": "-", "─": "-", "…": "...", "¼": "1/4", "×": "x", "·": "-", "–": "-", "±": "+-", "²": "2"}
 """Substitutes for characters that the console's encoding lacks."""

@@ -1,0 +1,3 @@
+"""The version, which pyproject.toml and the generation parameters read."""
+
+__version__ = "0.3.0"
