@@ -47,12 +47,13 @@
         return {width, height};
     }
 
-    // From an image, the host takes the share of the steps that the denoising strength says.
+    // From an image, the host takes the share of the steps that the denoising strength says, and one more.
     function firstPass(tab) {
         const scaled = tab === "img2img" && isShown(element("#img2img_tab_resize_by"));
         const size = scaled ? lastSizeIn("#img2img_scale_resolution_preview") : null;
-        const share = tab === "img2img" ? valueOf("img2img_denoising_strength") || 1 : 1;
-        const steps = Math.ceil(valueOf(tab + "_steps") * share) || 0;
+        const all = Number(valueOf(tab + "_steps")) || 0;
+        const share = Math.min(valueOf("img2img_denoising_strength") ?? 1, 0.999);
+        const steps = tab === "img2img" ? Math.floor(all * share) + 1 : all;
         return {steps, ...size || {width: valueOf(tab + "_width"), height: valueOf(tab + "_height")}};
     }
 

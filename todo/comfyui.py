@@ -8,6 +8,7 @@ Source: ComfyUI, comfy/patcher_extension.py (wrappers), comfy/samplers.py (how s
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -120,8 +121,8 @@ class _Sampling:
             return executor(guider, sigmas, extra_args, stepped, *rest)
 
     def end(self, patcher: Any) -> None:
-        """When a model has been used."""
-        if not self._is_driven:
+        """When a model has been used, also if that failed before its sampler ran."""
+        if not self._is_driven and sys.exc_info()[0] is None:
             self._reasons[_SECOND_MODEL] = None
             self._log_when_the_node_ends()
 

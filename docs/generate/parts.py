@@ -6,11 +6,13 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, checkpoints, choice, fidelity, gains, knobs, speed
+from docs.generate import ROOT, checkpoints, choice, code_map, fidelity, gains, knobs, speed
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
 GUIDE = ROOT / "docs" / "guide.md"
+SETTINGS = ROOT / "docs" / "settings.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
 CARD = ROOT / "benchmarks" / "tiny" / "README.md"
 
@@ -36,12 +38,6 @@ def _split(text: str, name: str) -> tuple[str, str, str]:
     return before + begin, part, end + after
 
 
-def api_example(url: str) -> str:
-    """The README's Python example of the API, for a WebUI at `url`."""
-    example = README.read_text(encoding="utf8").split("<!-- example: executed by the tests -->\n```python\n")[1]
-    return example.split("```")[0].replace("http://127.0.0.1:7860", url)
-
-
 def photograph_table() -> str:
     """The tiny model's training images."""
     rows = [[f"`{photograph.name}`", photograph.prompt, photograph.licence] for photograph in PHOTOGRAPHS]
@@ -50,10 +46,8 @@ def photograph_table() -> str:
 
 PARTS = {
     (README, "gains"): gains.gains_table,
-    (README, "knobs"): knobs.knob_table,
-    (README, "loss"): fidelity.loss_table,
-    (README, "speed sd1"): speed.gpu_table("sd1"),
-    (README, "speed sdxl"): speed.gpu_table("sdxl"),
+    (SETTINGS, "knobs"): knobs.knob_table,
+    (CONTRIBUTING, "map"): code_map.code_map,
     (SPEED, "cpu native"): speed.native_tables,
     (SPEED, "gpu sd1"): speed.speed_table(speed.GPU["sd1"]),
     (SPEED, "gpu sdxl"): speed.speed_table(speed.GPU["sdxl"]),
@@ -67,6 +61,7 @@ PARTS = {
     (SPEED, "memory sd1"): speed.memory_table("sd1"),
     (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
     (GUIDE, "work"): gains.work_table,
+    (FIDELITY, "loss"): fidelity.loss_table,
     (FIDELITY, "checkpoints"): checkpoints.checkpoint_table,
     (FIDELITY, "sizes"): fidelity.size_tables,
     (FIDELITY, "errors"): fidelity.error_table,

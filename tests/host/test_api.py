@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import todo
-from docs.generate.parts import api_example
+from tests.examples import example
 from tests.host.plot import plot, script_arguments
 from tests.host.webui import WebUI
 
@@ -156,7 +156,12 @@ def test_xyz_plot(webui: WebUI, dense: list[str]) -> None:
 
 def test_example_of_the_readme(webui: WebUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    small = api_example(webui.url).replace("1024", "256").replace('"prompt":', '"steps": 2, "prompt":')
+    small = (
+        example("api", "example")
+        .replace("http://127.0.0.1:7860", webui.url)
+        .replace("1024", "256")
+        .replace('"prompt":', '"steps": 2, "prompt":')
+    )
     exec(small, {})
     image = Image.open(tmp_path / "lighthouse.png")
     assert image.size == (256, 256)

@@ -147,7 +147,7 @@ def test_after_an_interrupted_first_run_there_is_no_dense_run(host):
     outcome = host.generate(COMPARE)
     assert seen == [True] * 3
     assert [is_sheet(image) for image in outcome.processed.images] == [False]
-    assert "interrupted, so no comparison image was made" in outcome.processed.comments
+    assert "interrupted, so no sheet was made" in outcome.processed.comments
 
 
 def test_an_interrupted_dense_run_keeps_the_image(host):
@@ -156,7 +156,7 @@ def test_an_interrupted_dense_run_keeps_the_image(host):
     outcome = host.generate(COMPARE)
     assert torch.equal(outcome.latents, alone.latents)
     assert len(outcome.processed.images) == 1
-    assert "interrupted, so no comparison image was made" in outcome.processed.comments
+    assert "interrupted, so no sheet was made" in outcome.processed.comments
 
 
 @pytest.mark.parametrize("call", [2, STEPS + 2], ids=["with ToDo", "dense"])
@@ -164,7 +164,7 @@ def test_a_batch_that_was_skipped_is_not_compared(host, call):
     at_call(host, call, lambda: host.shared.state.skip())
     outcome = host.generate(COMPARE, n_iter=2)
     assert not any(map(is_sheet, outcome.processed.images))
-    assert "skipped, so no comparison image was made" in outcome.processed.comments
+    assert "skipped, so no sheet was made" in outcome.processed.comments
 
 
 def test_one_click_on_interrupt_during_the_first_run_ends_all_after_that_image(host):
@@ -175,7 +175,7 @@ def test_one_click_on_interrupt_during_the_first_run_ends_all_after_that_image(h
     assert seen == [True] * STEPS
     assert torch.equal(outcome.latents, host.generate(FACTOR_2).latents)
     assert [is_sheet(image) for image in outcome.processed.images] == [False]
-    assert "interrupted, so no comparison image was made" in outcome.processed.comments
+    assert "interrupted, so no sheet was made" in outcome.processed.comments
 
 
 def test_one_click_on_interrupt_during_the_dense_run_ends_it_at_once(host):
@@ -184,7 +184,7 @@ def test_one_click_on_interrupt_during_the_dense_run_ends_it_at_once(host):
     outcome = host.generate(COMPARE)
     assert seen == [True] * STEPS + [False] * 2
     assert len(outcome.processed.images) == 1
-    assert "interrupted, so no comparison image was made" in outcome.processed.comments
+    assert "interrupted, so no sheet was made" in outcome.processed.comments
 
 
 def test_a_failed_dense_run_keeps_the_image(host, monkeypatch):
@@ -252,16 +252,26 @@ def test_nothing_keeps_a_compared_generation_in_memory(host, saved):
     assert p() is None
 
 
-def test_img2img_masks_are_not_compared(host):
-    generated_images = host.ours("webui.runs").generated_images
-    host.shared.opts.return_mask = True
-    try:
-        p = host.p()
-        p.mask_for_overlay = object()
-        processed = type("Processed", (), {"images": list("amamg"), "infotexts": ["", ""], "index_of_first_image": 0})
-        assert generated_images(p, processed) == ["a", "a"]
-    finally:
-        host.shared.opts.return_mask = False
+def test_img2img_masks_are_not_compared(host, monkeypatch, pairs):
+    """The host returns a mask after each image. The figures name the positions of the images."""
+
+    class Masks(host.scripts.Script):
+        args_from = args_to = 0
+
+        def process(self, p, *args):
+            p.mask_for_overlay = object()
+
+        def postprocess(self, p, processed, *args):
+            processed.images[:] = [each for image in processed.images for each in (image, "mask")]
+
+    scripts = host.scripts.scripts_txt2img
+    monkeypatch.setattr(scripts, "alwayson_scripts", [Masks(), *scripts.alwayson_scripts])
+    monkeypatch.setattr(host.shared.opts, "return_mask", True)
+    outcome = host.generate(COMPARE, batch_size=2)
+    assert outcome.processed.images[1:4:2] == ["mask", "mask"]
+    figures, _ = outcome.processed.extra_generation_params["ToDo compare"]
+    assert [each["index"] for each in figures["images"]] == [0, 2]
+    assert len(pairs) == 2
 
 
 def test_a_host_without_the_options_that_comparing_reads(host, monkeypatch):

@@ -12,7 +12,7 @@ from copy import copy
 import pytest
 import torch
 
-from .generations import at_each_step
+from .generations import at_each_step, crash_at
 
 FACTOR_2 = {"factor": 2}
 NOTE = "Compare: nothing is compared where"
@@ -171,3 +171,81 @@ def test_the_dense_image_is_that_of_a_request_without_todo_beside_a_script_that_
     dense, todo = host.generate(), host.generate(FACTOR_2)
     assert torch.equal(compared.latents[0], todo.latents[0])
     assert torch.equal(compared.latents[1], dense.latents[0])
+
+
+@pytest.mark.parametrize("compare", [True, "settings"])
+def test_a_batch_of_controlnet_keeps_its_images(host, monkeypatch, compare):
+    """sd-webui-controlnet, scripts/batch_hijack.py: many generations of one `p` in the place of one."""
+    original = host.processing.process_images_inner
+    batches = []
+
+    def process_images_cn_batch(p):
+        made = [original(p) for _ in range(3)]
+        made[-1].images = [image for each in made for image in each.images]
+        return made[-1]
+
+    def process_images_cn_hijack(p):
+        if batches:
+            return original(p)
+        batches.append(p)
+        return process_images_cn_batch(p)
+
+    monkeypatch.setattr(host.processing, "process_images_inner", process_images_cn_hijack)
+    outcome = host.generate({**FACTOR_2, "compare": compare})
+    assert [hasattr(image, "latent") for image in outcome.processed.images] == [True] * 3
+    assert f"{NOTE} a batch of ControlNet asks" in outcome.processed.comments
+
+
+@pytest.mark.parametrize(
+    ("name", "caller"),
+    [
+        ("txt2img_upscale", "the gallery's upscale button"),
+        ("txt2img_upscale_function", "the gallery's upscale button"),
+        ("process_batch", "a batch from a directory"),
+    ],
+)
+def test_other_functions_of_the_page_get_their_images_alone(host, monkeypatch, name, caller):
+    """They keep a list of images and infotexts of their own."""
+    module = host.txt2img
+    function = types.FunctionType(module.txt2img.__code__.replace(co_name=name), vars(module))
+    monkeypatch.setattr(module, "txt2img", function)
+    outcome = host.generate({**FACTOR_2, "compare": True})
+    assert len(outcome.processed.images) == 1
+    assert f"{NOTE} {caller} asks for the images" in outcome.processed.comments
+
+
+@pytest.mark.parametrize("ending", ["complete", "failed"])
+def test_a_comparison_ends_with_its_generation(host, monkeypatch, ending):
+    """The same `p` is then like any other."""
+    p = host.p([{**FACTOR_2, "compare": True}])
+    if ending == "failed":
+        with monkeypatch.context() as failing:
+            crash_at(host, failing, 2)
+            with pytest.raises(RuntimeError):
+                host.run(p)
+    else:
+        host.run(p)
+    p.script_args = host.p([FACTOR_2]).script_args
+    said = []
+    at_each_step(host, lambda _: said.append((host.shared.state.textinfo, host.shared.state.job_count)))
+    assert len(host.run(p).processed.images) == 1
+    assert set(said) == {(None, 1)}
+    assert p.scripts is host.scripts.scripts_txt2img
+
+
+def test_an_extension_that_generates_with_the_same_p_gets_its_images_alone(host, monkeypatch):
+    inner = []
+
+    class Again(host.scripts.Script):
+        args_from = args_to = 0
+
+        def postprocess(self, p, processed, *args):
+            if not inner:
+                inner.append(None)
+                inner.append(len(host.processing.process_images(p).images))
+
+    scripts = host.scripts.scripts_txt2img
+    monkeypatch.setattr(scripts, "alwayson_scripts", [*scripts.alwayson_scripts, Again()])
+    outcome = host.generate({**FACTOR_2, "compare": True})
+    assert inner[1] == 1
+    assert len(outcome.processed.images) == 2

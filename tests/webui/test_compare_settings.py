@@ -92,6 +92,20 @@ def test_where_nothing_acts_nothing_is_made(host, settings, compare, others):
     assert note.endswith(f"{others}; no comparison was made")
 
 
+def test_in_img2img_the_steps_that_run_count(host):
+    """7 of 20, which are few: then 24 per side, but not 32, act on the 24 × 24 positions of a latent."""
+    fields = {"tab": "img2img", "steps": 20, "denoising_strength": 0.3, "width": 256, "height": 256}
+    totals = []
+    at_each_step(host, lambda denoiser: totals.append(denoiser.total_steps))
+    outcome = host.generate({"grid": 16, "compare": "settings"}, **fields)
+    (first,) = host.ours("webui.host").passes_of(outcome.p)
+    assert first.steps == totals[0] == 7
+    assert [each["settings"] and each["settings"]["grid"] for each in figures(outcome)] == [16, None]
+    host.shared.opts.img2img_fix_steps = True
+    assert host.ours("webui.host").passes_of(outcome.p)[0].steps == 20
+    del host.shared.opts.img2img_fix_steps
+
+
 def test_settings_without_effect_are_compared_where_neighbouring_ones_have_one(host):
     outcome = host.generate({"factor": 1, "compare": "settings"})
     assert [each["settings"] and each["settings"]["factor"] for each in figures(outcome)] == [1, None, 1.5, 2]
@@ -221,7 +235,7 @@ def test_without_a_dense_image_there_are_the_others_and_no_sheet(host, monkeypat
     outcome = host.generate(COMPARE)
     assert len(shown(outcome)) == 4
     assert sheets(outcome) == []
-    assert "dense failed: RuntimeError: out of memory, so no comparison image was made" in outcome.processed.comments
+    assert "dense failed: RuntimeError: out of memory, so no sheet was made" in outcome.processed.comments
 
 
 def test_masks_and_a_grid_keep_their_places(host):
@@ -229,7 +243,7 @@ def test_masks_and_a_grid_keep_their_places(host):
     append = host.ours("webui.runs").append
     made = type("Processed", (), {})()
     made.images, made.infotexts = ["grid", "image", "mask"], ["text of the grid", "text"]
-    made.info, made.index_of_first_image, made.seed = "text of the grid", 1, 5
+    made.info, made.index_of_first_image, made.seed, made.subseed = "text of the grid", 1, 5, 6
     made.all_seeds, made.all_subseeds = [5], [6]
     append(made, ["other"], ["its text"], [5], [6])
     assert made.images[3] == "other"

@@ -97,6 +97,15 @@ def test_the_settings_of_a_generation_are_read_back(host, table):
     assert {name: values[name] for name in wanted} == on_page(table, wanted)
 
 
+def test_what_an_earlier_image_noted_is_gone(host):
+    """All images of an X/Y/Z plot share the dict of parameters."""
+    shared = host.generate({"factor": 1}, steps=1).p.extra_generation_params
+    assert "ToDo effect" in shared
+    p = host.p([False], extra_generation_params=shared)
+    p.scripts.before_process(p)
+    assert shared == {}
+
+
 def test_numbers_are_written_as_a_person_would(host):
     settings = host.ours("settings").Settings
     written = host.ours("webui.infotext").write(settings(factor=2, end=0.6))

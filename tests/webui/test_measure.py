@@ -118,8 +118,8 @@ def test_where_rounds_scatter_there_is_a_range_that_is_not_remembered(host, time
     settings = host.ours("settings").Settings
     timed += [[1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.9, 0.9], [0.9, 0.7, 0.8, 0.6], *[[0.5, 0.5, 0.5, 0.5]] * 2]
     line, *plot = text(measure(host, batch=2, **MANUAL))
-    assert "per step · 1.2–1.5× as fast · unsteady: is other work running on this machine? · expected" in line
-    assert plot[5].endswith(" ms · 1.2–1.5× as fast")
+    assert "per step · 1.22–1.49× as fast · unsteady: is other work running on this machine? · expected" in line
+    assert plot[5].endswith(" ms · 1.22–1.49× as fast")
     assert recall(size, settings(factor=2)) is None
     assert recall(size, settings(factor=3)) == 2
 

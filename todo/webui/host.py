@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from modules import sd_models, shared
 from torch.nn import Module
+
+from .passes import Pass
 
 
 def loaded_model() -> Any:
@@ -70,6 +73,17 @@ def attention() -> str:
     return str(getattr(shared.opts, "cross_attention_optimization", ""))
 
 
+def passes_of(p: Any) -> list[Pass]:
+    """The passes of a generation whose sizes the host has worked out."""
+    steps = p.steps
+    if hasattr(p, "init_images") and not getattr(shared.opts, "img2img_fix_steps", False):
+        steps = int(min(p.denoising_strength, 0.999) * steps) + 1
+    first = Pass(p.width, p.height, p.batch_size, False, steps)
+    if not getattr(p, "enable_hr", False):
+        return [first]
+    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, True, p.hr_second_pass_steps or p.steps)]
+
+
 def denoiser(params: Any) -> Any:
     """The host's denoiser behind a callback's `params`. It has the attributes `p`, `step` and `total_steps`. None if it
     cannot be found."""
@@ -77,25 +91,29 @@ def denoiser(params: Any) -> Any:
     if given is not None:
         return given
     # WebUI 1.6 and 1.7 do not pass the denoiser, but it is one of the callers.
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if hasattr(caller, "total_steps") and getattr(caller, "p", None) is not None:
-            return caller
-        frame = frame.f_back
-    return None
+    callers = (frame.f_locals.get("self") for frame in _frames())
+    return next((each for each in callers if hasattr(each, "total_steps") and getattr(each, "p", None)), None)
 
 
 def callers() -> list[tuple[str, str]]:
     """Who asked for the generation whose event this is and for those that it is part of: module and function, such as
     ('modules.txt2img', 'txt2img'), the innermost first."""
-    found, frame = [], inspect.currentframe()
+    frames = [_name(frame) for frame in _frames()]
+    process_images = ("modules.processing", "process_images")
+    return [caller for name, caller in pairwise(frames) if name == process_images]
+
+
+def is_within(function: str) -> bool:
+    """Whether a function of that name is running, in any module."""
+    return any(frame.f_code.co_name == function for frame in _frames())
+
+
+def _frames() -> Iterator[Any]:
+    """The frames of the calling thread, the innermost first."""
+    frame = inspect.currentframe()
     while frame is not None:
-        caller = frame.f_back
-        if caller and _name(frame) == ("modules.processing", "process_images"):
-            found.append(_name(caller))
-        frame = caller
-    return found
+        yield frame
+        frame = frame.f_back
 
 
 def _name(frame: Any) -> tuple[str, str]:

@@ -30,7 +30,7 @@ def write(settings: Settings) -> dict[str, str]:
 
 def clear(parameters: dict[str, Any]) -> None:
     """Removes our keys from the parameters of a generation. All images of an X/Y/Z plot share one dict."""
-    for key in (*(knob.infotext for knob in KNOBS.values()), VERSION, ERROR):
+    for key in (*(knob.infotext for knob in KNOBS.values()), VERSION, ERROR, EFFECT):
         parameters.pop(key, None)
 
 

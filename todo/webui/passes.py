@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ..prediction import HEIGHT, STEPS, WIDTH, Phrase, Plan, plan, text
 from ..settings import Knob, Settings
@@ -41,14 +40,6 @@ class Pass:
 
     def __str__(self) -> str:
         return ", ".join(map(text, self.phrases()))
-
-
-def passes_of(p: Any) -> list[Pass]:
-    """The passes of a generation whose sizes the host has worked out."""
-    first = Pass(p.width, p.height, p.batch_size, False, p.steps)
-    if not getattr(p, "enable_hr", False):
-        return [first]
-    return [first, Pass(p.hr_upscale_to_x, p.hr_upscale_to_y, p.batch_size, True, p.hr_second_pass_steps or p.steps)]
 
 
 def passes_on_page(sizes: str) -> Iterator[Pass]:

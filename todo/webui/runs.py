@@ -143,12 +143,13 @@ def interrupt() -> None:
     shared.state.interrupt()
 
 
-def generated_images(p: Any, processed: Any) -> list[Any]:
-    """The images of a generation, without the grid, masks and images that scripts added."""
+def positions(p: Any, processed: Any) -> range:
+    """Where the images of a generation stand among those that it returns, besides the grid, masks and what scripts
+    added."""
     first = processed.index_of_first_image
     masks = _is_on("return_mask") + _is_on("return_mask_composite")
     each = 1 + (masks if getattr(p, "mask_for_overlay", None) is not None else 0)
-    return list(processed.images[first::each][: len(processed.infotexts) - first])
+    return range(first, len(processed.images), each)[: len(processed.infotexts) - first]
 
 
 def _is_on(option: str) -> bool:
@@ -163,10 +164,10 @@ def append(
     # Masks have none, but the host looks up an image's by its position.
     count, first = len(processed.images), processed.index_of_first_image
     processed.infotexts = _filled(processed.infotexts, count, processed.info) + list(infotexts[: len(images)])
-    for name, own in (("all_seeds", seeds), ("all_subseeds", subseeds)):
+    for name, own in (("seed", seeds), ("subseed", subseeds)):
         # A new list: `p` has the same one.
-        given = _filled(getattr(processed, name), count - first, processed.seed)
-        setattr(processed, name, given + list(own[: len(images)]))
+        given = _filled(getattr(processed, f"all_{name}s"), count - first, getattr(processed, name))
+        setattr(processed, f"all_{name}s", given + list(own[: len(images)]))
     processed.images += images
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..prediction import Phrase, text
+from ..prediction import Phrase
 from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .passes import Pass
@@ -44,13 +44,8 @@ def why_idle(settings: Settings, current: Pass) -> Phrase:
         return ()
 
 
-def label_phrase(name: str, settings: Settings | None) -> Phrase:
+def label(name: str, settings: Settings | None) -> Phrase:
     """What tells settings from the others that are tried: the value of the knob `name`. None is dense."""
     if settings is None:
         return ("dense",)
     return "{} per side" if name == "grid" else "ratio {}", f"{getattr(settings, name):g}"
-
-
-def label(name: str, settings: Settings | None) -> str:
-    """The same as text."""
-    return text(label_phrase(name, settings))

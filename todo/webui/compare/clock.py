@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import weakref
+from typing import Any
 
 from .. import host, runs
 
@@ -14,13 +16,15 @@ class Clock:
     """What is recorded during one run of a comparison.
 
     Attributes:
+        owner: a weak reference to the `p` of the run. Copies of it have the clock, too, but do not count.
         first: whether it is the run with the page's settings.
         seconds: time of sampling.
         batches: how many batches are complete. None counts after the user has skipped one.
         ended: how the user ended the run, as in `host.ended`.
     """
 
-    def __init__(self, first: bool) -> None:
+    def __init__(self, p: Any, first: bool) -> None:
+        self.owner = weakref.ref(p)
         self.first = first
         self.seconds = 0.0
         self.batches = 0

@@ -24,7 +24,7 @@ class Column:
         images: those that are complete, at most as many as were asked for.
         infotexts, seeds, subseeds: of each image.
         seconds: time that sampling took; None if the run did not make all images.
-        shown: the position of the first image in the gallery; None if the images are not there.
+        positions: of each image in the gallery; None if they are not there.
         fidelity: of each image that was made dense, too; None without scikit-image.
     """
 
@@ -36,7 +36,7 @@ class Column:
     seeds: Sequence[int]
     subseeds: Sequence[int]
     seconds: float | None
-    shown: int | None = None
+    positions: Sequence[int] | None = None
     fidelity: Sequence[Fidelity | None] = ()
 
     def speed_up(self, dense: Column) -> float | None:
@@ -88,7 +88,7 @@ def _data(column: Column, dense: Column) -> dict[str, Any]:
         "speed_up": speed_up and round(speed_up, 3),
         "images": [
             {
-                "index": None if column.shown is None else column.shown + number,
+                "index": column.positions[number] if column.positions else None,
                 "seed": column.seeds[number],
                 "psnr": round(each.psnr, 3) if each and math.isfinite(each.psnr) else None,
                 "ssim": round(each.ssim, 5) if each else None,

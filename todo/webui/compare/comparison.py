@@ -7,10 +7,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+from ...prediction import text
 from ...settings import Settings
 from .. import generation, host, runs, variants
 from ..log import logger
-from ..passes import passes_of
 from ..request import Compare, Wanted
 from . import choice, pair
 from .clock import CLOCK, Clock
@@ -26,7 +26,7 @@ class Comparison:
     """A generation whose images are made again without ToDo or with other settings.
 
     Args:
-        p: the generation, before any script has changed it.
+        p: the generation, before it begins.
         wanted: what it asks for.
         first_argument: the index of the first of our arguments in `p.script_args`.
     """
@@ -46,13 +46,19 @@ class Comparison:
     def attach(self, p: Any) -> None:
         """Makes the comparison begin when all scripts have finished with the generation."""
         setattr(p, COMPARISON, self)
-        setattr(p, CLOCK, Clock(first=True))
+        setattr(p, CLOCK, Clock(p, first=True))
         p.scripts = copy(p.scripts)
         p.scripts.postprocess = self._postprocess
 
+    def detach(self, p: Any) -> None:
+        """Leaves a generation as it was before `attach`."""
+        p.scripts = self._runner
+        delattr(p, COMPARISON)
+        delattr(p, CLOCK)
+
     def begin(self, p: Any) -> None:
         """At the first batch, when the sizes are known: plans the runs and adds their jobs to the progress bar."""
-        passes = passes_of(p)
+        passes = host.passes_of(p)
         self._knob = variants.strength_knob(self._chosen, len(passes) > 1 and self._chosen.passes != "first")
         tried = [self._chosen] if self._pair else variants.around(self._chosen, self._knob)
         acting = variants.acting(tried, passes)
@@ -64,36 +70,35 @@ class Comparison:
         """In place of the method of the host's script runner. Other extensions copy the runner for a generation inside
         this one, so it is that of `p` which is asked."""
         type(p.scripts).postprocess(p.scripts, p, processed)
-        if p is self.owner():
+        if p is self.owner() and len(host.callers()) == 1:
             self.complete(p, processed)
 
     def complete(self, p: Any, processed: Any) -> None:
         """Makes the other runs and shows the results. Never raises, so that the images are not lost."""
-        p.scripts = self._runner
         try:
             note = f"{self._title}: {self._complete(p, processed)}"
         except Exception as error:
             logger.exception("%s failed", self._title)
             runs.free_memory()
-            note = f"{self._title} failed, so no comparison image was made: {type(error).__name__}: {error}"
+            note = f"{self._title} failed, so no sheet was made: {type(error).__name__}: {error}"
         finally:
             runs.announce("")
+            self.detach(p)
         logger.info(note)
         processed.comments += f"{note}\n"
 
     def _complete(self, p: Any, processed: Any) -> str:
-        first = replace(self._column(self._chosen, p, processed), shown=processed.index_of_first_image)
+        first = self._column(self._chosen, p, processed)
         if ended := getattr(p, CLOCK).ended:
-            return f"{ended}, so no comparison image was made"
+            return f"{ended}, so no sheet was made"
         why_idle, is_known = generation.why_no_effect(p), host.family(host.loaded_model()) is not None
         if why_idle and (len(self._others) == 1 or not is_known):
             neither = ", with neighbouring settings neither" if is_known and not self._pair else ""
             return f"no effect {why_idle}{neither}; no comparison was made"
         made, problems = self._make_others(p)
-        if not self._pair:
-            made = [_shown(column, processed) for column in made]
+        made = [replace(column, positions=None if self._pair else _shown(column, processed)) for column in made]
         if not made or made[0].settings:
-            return "; ".join(problems) + ", so no comparison image was made"
+            return "; ".join(problems) + ", so no sheet was made"
         columns = with_fidelity([first, *made])
         # A new dict: all images of an X/Y/Z plot share that of `p`.
         processed.extra_generation_params = {**processed.extra_generation_params, FIGURES: data(columns)}
@@ -133,45 +138,49 @@ class Comparison:
         arguments = list(run.script_args)
         arguments[self._first_argument] = settings.to_dict() if settings else False
         run.script_args = arguments
-        setattr(run, CLOCK, Clock(first=False))
+        setattr(run, CLOCK, Clock(run, first=False))
         run.do_not_save_grid = True
         run.do_not_save_samples = self._pair or run.do_not_save_samples
         return run
 
     def _generate(self, run: Any, p: Any) -> Any:
         _pin_prompts_and_seeds(run, p)
-        with runs.random_state_of(self._random), runs.last_prompt_kept():
-            return runs.generate(run)
+        try:
+            with runs.random_state_of(self._random), runs.last_prompt_kept():
+                return runs.generate(run)
+        finally:
+            del run.init  # which holds the run and `p`
 
     def _column(self, settings: Settings | None, run: Any, processed: Any) -> Column:
         clock = getattr(run, CLOCK)
         clock.end()
-        images = runs.generated_images(run, processed)
+        positions = runs.positions(run, processed)
         if clock.ended:
-            images = images[: clock.batches * run.batch_size]
+            positions = positions[: clock.batches * run.batch_size]
         return Column(
             label=self._label(settings),
             settings=settings,
             chosen=settings == self._chosen,
-            images=images,
+            images=[processed.images[position] for position in positions],
             infotexts=processed.infotexts[processed.index_of_first_image :],
             seeds=run.all_seeds,
             subseeds=run.all_subseeds,
             seconds=None if clock.ended else clock.seconds,
+            positions=positions,
         )
 
     def _label(self, settings: Settings | None) -> str:
-        return "ToDo" if self._pair and settings else variants.label(self._knob, settings)
+        return "ToDo" if self._pair and settings else text(variants.label(self._knob, settings))
 
     def _announce(self, settings: Settings | None, number: int) -> None:
         runs.announce(f"Compare: {self._label(settings)} ({number} of {len(self._others) + 1})")
 
 
-def _shown(column: Column, processed: Any) -> Column:
-    """Appends a column's images to those of the generation, each with its own infotext."""
-    shown = len(processed.images)
+def _shown(column: Column, processed: Any) -> range:
+    """Appends a column's images to those of the generation, each with its own infotext. Returns their positions."""
+    first = len(processed.images)
     runs.append(processed, column.images, column.infotexts, column.seeds, column.subseeds)
-    return replace(column, shown=shown)
+    return range(first, len(processed.images))
 
 
 def _copy(p: Any) -> Any:

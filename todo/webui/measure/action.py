@@ -57,6 +57,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             settings = page_settings(values)
             passes = list(passes_on_page(sizes))
             tried = {each: _to_try(settings, each) for each in passes}
+            idle = {each: variants.why_idle(full_strength(settings), each) for each in passes}
             measured: dict[Pass, result.Figures] = {}
             if any(tried.values()):
                 progress(0.0, desc="waiting in the queue")
@@ -64,9 +65,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             for figures in measured.values():
                 logger.info(result.line(figures))
             return "".join(
-                result.page(measured[each])
-                if each in measured
-                else result.of_pass(each, [variants.why_idle(full_strength(settings), each)])
+                result.page(measured[each]) if each in measured else result.of_pass(each, [idle[each]])
                 for each in passes
             )
         except StoppedError:
@@ -88,7 +87,7 @@ def _stoppable(token: str) -> Iterator[threading.Event]:
     try:
         yield _pending.setdefault(token, threading.Event())
     finally:
-        del _pending[token]
+        _pending.pop(token, None)
 
 
 def _to_try(settings: Settings, current: Pass) -> list[Settings]:
@@ -136,7 +135,7 @@ def _figures(current: Pass, measurement: Measurement, chosen: Settings) -> resul
             if speed_up.is_steady:
                 remember(current, settings, speed_up.median)
         predicted = current.plan(settings, family).unet.times_less if family else None
-        label = variants.label_phrase(name, settings)
+        label = variants.label(name, settings)
         rows.append(result.Row(label, seconds, speed_up, predicted, timed.peak, chosen=settings == chosen))
     return result.Figures(current, tuple(rows), idle)
 

@@ -118,7 +118,7 @@ def _parts(figures: Figures) -> Iterator[Phrase]:
 def _measured(speed_up: SpeedUp) -> Phrase:
     if speed_up.is_steady:
         return speed(speed_up.median)
-    return RANGE, f"{speed_up.low:.1f}", f"{speed_up.high:.1f}"
+    return RANGE, f"{speed_up.low:.2f}", f"{speed_up.high:.2f}"
 
 
 def _time(row: Row, rows: Sequence[Row], label: str = "{}", too_large: str = TOO_LARGE) -> Phrase:

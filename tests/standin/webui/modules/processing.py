@@ -115,6 +115,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
 
 @dataclass(repr=False)
 class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
+    init_images: list = None
+
     def sample(self, conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts):
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
         noise = self.noise(self.height // opt_f, self.width // opt_f)
@@ -130,7 +132,7 @@ class Processed:
         self.images = images_list
         self.index_of_first_image = 0
         self.all_seeds, self.all_subseeds, self.all_prompts = p.all_seeds, p.all_subseeds, p.all_prompts
-        self.seed = seed
+        self.seed = self.subseed = seed
         self.info = info
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
         self.extra_generation_params = p.extra_generation_params

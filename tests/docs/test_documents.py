@@ -16,13 +16,15 @@ import pytest
 import torch
 
 import todo
-from docs.generate.parts import PARTS, README, api_example, generated
+from docs.generate import ROOT
+from docs.generate.parts import PARTS, generated
+from tests.examples import example
 from tests.unit.small_models import CONTEXT, assert_no_hooks
 from tests.unit.test_diffusers_pipelines import CONTROLNET, INPUT_IMAGE, PLAIN, SIZE, Kind, euler, make
 from todo.schedule import Moment
 from todo.webui.request import Compare, Wanted, requested
 
-ROOT = README.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "tiny" / "README.md"]
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_generated_parts_are_up_to_date(document: Path, name: str) -> None:
 
 def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(api_example(f"http://127.0.0.1:{server.server_port}"), {})
+    exec(example("api", "example").replace("http://127.0.0.1:7860", f"http://127.0.0.1:{server.server_port}"), {})
     assert server.path == "/sdapi/v1/txt2img"
     arguments = server.payload["alwayson_scripts"]["todo"]["args"]
     assert requested(arguments, {}) == Wanted(todo.Settings(mode="manual", factor=2), Compare.OFF)
@@ -63,22 +65,41 @@ def test_api_example(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_quoted_live_line_is_the_plans_summary() -> None:
-    assert todo.plan(1024, 1024, todo.Settings()).summary() in README.read_text(encoding="utf8")
+    assert todo.plan(1024, 1024, todo.Settings()).summary() in (ROOT / "README.md").read_text(encoding="utf8")
 
 
-def test_the_files_and_make_targets_that_it_names_exist() -> None:
-    text = README.read_text(encoding="utf8")
+def test_a_reader_finishes_the_readme() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf8").splitlines()) <= 170
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_link_is_dead(document: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text(encoding="utf8")):
+        path, _, heading = link.partition("#")
+        target = (document.parent / path) if path else document
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def headings(document: Path) -> set[str]:
+    """The names under which a document's headings can be linked."""
+    text = document.read_text(encoding="utf8")
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found} | {
+        *re.findall(r'<a (?:id|name)="([^"]+)"', text)
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_the_make_targets_that_it_names_exist(document: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf8")
-    for target in re.findall(r"\bmake (\w+)", text):
+    for target in re.findall(r"(?:^|`)make (\w+)", document.read_text(encoding="utf8"), re.MULTILINE):
         assert f"\n{target}:" in makefile
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / link).exists(), link
 
 
-def example(name: str) -> str:
-    """The README's block of Python that stands behind a mark."""
-    marked = README.read_text(encoding="utf8").split(f"<!-- {name}: executed by the tests -->\n```python\n")[1]
-    return marked.split("```")[0]
+def test_every_snippet_of_python_is_executed() -> None:
+    text = "".join(document.read_text(encoding="utf8") for document in DOCUMENTS)
+    assert text.count("```python") == text.count(": executed by the tests -->\n```python") == 5
 
 
 def small(kind: Kind) -> Any:
@@ -103,14 +124,14 @@ def test_the_python_examples(capsys: pytest.CaptureFixture[str]) -> None:
         "image_to_image": small(Kind("StableDiffusionImg2ImgPipeline", {})),
         "hint": INPUT_IMAGE,
     }
-    exec(example("pipeline").replace("todo.Settings()", 'todo.Settings(mode="manual")'), names)
+    exec(example("python", "pipeline").replace("todo.Settings()", 'todo.Settings(mode="manual")'), names)
     assert capsys.readouterr().out == "level 1, 24×16: keys/values 384 → 96 in 9 of 9 attention calls\n"
     assert_no_hooks(names["pipe"].unet)
-    exec(example("controlnet"), names)
+    exec(example("python", "controlnet"), names)
     for name in ("with_controlnet", "image_to_image"):
         assert_no_hooks(names[name].unet)
     names["pipe"].unet.compile = partial(names["pipe"].unet.compile, backend="eager")  # inductor takes minutes
-    exec(example("compile"), names)
+    exec(example("python", "compile"), names)
     assert all(row.downsampled for row in names["patch"].report())
-    exec(example("callback"), names)
+    exec(example("python", "callback"), names)
     assert names["patch"].moment == Moment(1.0, 3, few_steps=True)
