@@ -205,67 +205,67 @@ class Settings:
 
     mode: str = _knob(
         str, "auto", "Mode",
-        "auto: the ratio follows size and steps. manual: you choose the ratios.",
+        "auto: ToDo decides by image size and steps. manual: you set the ratios.",
         choices=("auto", "manual"),
     )  # fmt: skip
     grid: int = _knob(
         int, 48, "Keys/values kept per side",
-        "Of a square, at the finest level. Lower is faster.",
+        "Lower is faster, higher changes the image less.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "At the finest level. 2 keeps a quarter, 1 all.",
+        "Higher is faster, lower changes the image less. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
         float, 1.0, "Ratio at deeper levels",
-        "For the coarser levels. 1 is off.",
+        "The same for the UNet's coarser levels. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="deep factor",
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 4, "Max downsample (resolution)",
-        "The coarsest level that changes. 1 is the finest one.",
+        "Higher includes coarser levels: a little faster.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
         str, "nearest", "Method",
-        "Which token of a cell is kept: nearest its first, nearest-exact its centre.",
+        "Which token of each cell stays: its first, or its middle one (nearest-exact).",
         choices=("nearest", "nearest-exact"), place="more", suffix="method",
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: other tokens at every step. fixed: the paper's grid.",
+        "cycle: closer to the image without ToDo. fixed: as in the paper.",
         choices=("cycle", "fixed"), place="more", suffix="phase",
     )  # fmt: skip
     start: float = _knob(
         float, 0.0, "Steps: from",
-        "ToDo is off before this share of each pass's steps.",
+        "ToDo is off before this share of the sampling steps.",
         minimum=0, maximum=1, step=0.05, suffix="start",
     )  # fmt: skip
     end: float = _knob(
         float, 1.0, "Steps: to",
-        "ToDo is off from this share on. 1: on to the last step.",
+        "ToDo is off after this share of the steps. 1: never off.",
         minimum=0, maximum=1, step=0.05, suffix="end",
     )  # fmt: skip
     taper: bool = _knob(
         bool, False, "Taper",
-        "From the first to the last step of the window, the ratio falls linearly to 1.",
+        "Starts at the full ratio and fades out step by step.",
         place="more", suffix="taper",
     )  # fmt: skip
     passes: str = _knob(
         str, "both", "Passes",
-        "The pass of hires. fix in which ToDo is on. Without hires. fix, it is the first.",
+        "Where ToDo acts with hires. fix. Without hires. fix, an image counts as first.",
         choices=("both", "first", "hires"), place="hires", suffix="passes",
     )  # fmt: skip
     hires_factor: float = _knob(
         float, 0.0, "Downsample ratio in the hires pass",
-        "0: as in the first pass.",
+        "0: the same ratio as in the first pass.",
         minimum=0, maximum=8, step=0.25, mode="manual", place="hires", suffix="hires factor",
     )  # fmt: skip
     controlnet: bool = _knob(
         bool, True, "ControlNet too",
-        "Also downsamples in the encoder of an active ControlNet.",
+        "Speeds up an active ControlNet as well.",
         place="more", suffix="controlnet",
     )  # fmt: skip
 
