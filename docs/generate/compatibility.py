@@ -33,11 +33,13 @@ class Host:
 
     Attributes:
         record: the stem of its records' names. A run with flags or extensions has them after a '+'.
+        name: the column in the users' table; '' for none.
     """
 
     title: str
     record: str
     commit: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Row:
     """One case on all hosts.
 
     Attributes:
+        case: the part before a colon is the line of the users' table to which it belongs.
         result: the same on every host.
         tests: patterns for the names of live tests.
         cells: for hosts on which none of the tests passed.
@@ -81,12 +84,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A section of the document."""
+    """A section of the document. The rows of tables that are not about ToDo's own features are in the users' table."""
 
     title: str
     hosts: tuple[Host, ...]
     rows: tuple[Row, ...]
     text: str = ""
+    own: bool = False
 
 
 class EmptyCellError(Exception):
@@ -138,6 +142,39 @@ def markdown(header: str, rows: Iterable[Iterable[object]]) -> Iterator[str]:
     yield "|---" * (header.count("|") + 1) + "|"
     for row in rows:
         yield f"| {' | '.join(map(str, row))} |"
+
+
+def host_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+    """The users' table of hosts."""
+    rows = []
+    for host in hosts:
+        own = [cell(row, host) for table in tables if table.own and host in table.hosts for row in table.rows]
+        date = max(record["date"] for _, record in records(host))
+        rows.append((host.title, host.commit, date, f"{sum(c.passed for c in own)} of {sum(c.tests for c in own)}"))
+    return markdown("host | commit | last tested | tests of ToDo's own features that passed", rows)
+
+
+def asked_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+    """The users' table of models, settings and extensions."""
+    columns = [host for host in hosts if host.name]
+    results: dict[str, str] = {}
+    cells: dict[tuple[str, Host], list[Cell]] = {}
+    for table in tables:
+        for row in () if table.own else table.rows:
+            for host in set(columns) & set(table.hosts):
+                case = row.case.partition(": ")[0]
+                results.setdefault(case, row.result)
+                cells.setdefault((case, host), []).append(cell(row, host))
+    rows = ((case, results[case], *(summary(cells.get((case, host), ())) for host in columns)) for case in results)
+    return markdown(" | ".join(("", "what happens", *(host.name for host in columns))), rows)
+
+
+def summary(cells: Iterable[Cell]) -> str:
+    """What the cells of a host say together, in a user's words."""
+    hows = {str(cell) for cell in cells} - {NONE}
+    if hows <= {"live"}:
+        return "tested" if hows else NONE
+    return "likely" if hows <= {"code", "source"} else "in part"
 
 
 def run_lines(hosts: Iterable[Host]) -> Iterator[str]:

@@ -18,7 +18,9 @@ from docs.generate.compatibility import (
     Host,
     Row,
     Table,
+    asked_lines,
     cell,
+    host_lines,
     matches,
     table_lines,
 )
@@ -27,7 +29,7 @@ from docs.generate.matrix.document import HOSTS, TABLES, generate
 TEST_NAME = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
 """The name of a test file or of a test, in a note."""
 
-ALPHA, BETA = Host("Alpha 1", "alpha", "c0ffee"), Host("Beta", "beta")
+ALPHA, BETA = Host("Alpha 1", "alpha", "c0ffee", "Alpha"), Host("Beta", "beta", "", "Beta")
 ROW = Row("case", "works", ("test_a*",))
 READ = Cell("source", "read")
 NOT_RUN = "skipped: no WebUI without the extension: SD_WEBUI_PLAIN_URL is not set"
@@ -131,6 +133,24 @@ def test_a_row_can_require_flags(records):
     row = Row("case", "works", ("*one",), (READ,), runs=("--lowvram",))
     assert cell(row, ALPHA) == READ
     assert str(cell(replace(row, tests=("*two",)), ALPHA)) == "live"
+
+
+def test_the_users_tables_sum_up_the_others(records):
+    records("alpha", test_a__one="passed", test_a__two=NOT_RUN, test_b__one="passed")
+    records("beta", test_a__one=ABSENT, test_b__one="passed")
+    rows = (
+        Row("SDXL", "works", ("test_b*",)),
+        Row("SDXL: refiner", "acts on both", ("test_a*",)),
+        Row("xformers", "works", (), (Cell("code", "tried", "alpha"), Cell(NONE))),
+    )
+    tables = [Table("Own", (ALPHA, BETA), rows, own=True), Table("Others", (ALPHA, BETA), rows)]
+    assert list(host_lines([ALPHA], tables))[2:] == ["| Alpha 1 | c0ffee | 2026-01-02 | 2 of 3 |"]
+    assert list(asked_lines([ALPHA, BETA], tables)) == [
+        "|  | what happens | Alpha | Beta |",
+        "|---|---|---|---|",
+        "| SDXL | works | in part | tested |",
+        "| xformers | works | likely | – |",
+    ]
 
 
 # --- the document itself

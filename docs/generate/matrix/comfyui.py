@@ -32,7 +32,7 @@ NODE = Table("ToDo's own features, in ComfyUI", (COMFYUI,), (
     row("an interrupt, an error", "nothing is left on the model", ("node::nothing_is_left*",)),
     row("a wrong value", "refused before the run, in one error with the knob's label. If it comes through a link, the "
         "log says so, and the image is made dense", ("node::a_wrong*", "page::a_wrong*")),
-))  # fmt: skip
+), own=True)  # fmt: skip
 
 OTHERS = Table("Models and other nodes, in ComfyUI", (COMFYUI,), (
     row("SD 1.x", "works", ("node::an_image_equals*",)),

@@ -11,8 +11,32 @@ from docs.generate.matrix.webui import ATTENTION, MODELS, NEIGHBOURS, OWN
 TEXT = """
 # Compatibility
 
-What was tried on which host, and the result. The tests ran in the real hosts, on a CPU, with checkpoints of random
-weights. Such checkpoints take the same path through a host as large ones.
+Does ToDo work in your WebUI or ComfyUI (the *host*), and beside your other extensions? Look up your host in the first
+table and your model, setting or extension in the second. Hosts that are not listed were not tried.
+
+The tests ran in the real hosts, on a CPU, with small checkpoints of random weights. Such checkpoints take the same path
+through a host as large ones. [How it was tested](#how-it-was-tested) and all that follows is for those who maintain
+ToDo or want to see what a claim rests on.
+
+## Your host
+
+{hosts}
+
+From Python, ToDo was tested with these versions of [torch and diffusers](#python-and-torch).
+
+## Your model, setting or extension
+
+| in a host's column | means |
+|---|---|
+| tested | every test of it passed in the running host |
+| in part | a part of it passed in the running host; the rest is only likely, or was not run |
+| likely | not tested in the running host. The host's code was read, or ToDo was tested without the host |
+| – | the host does not have it, or it was not tried there |
+
+A *block* is a part of the model with attention of its own, on which ToDo can act. *A1111* is the newest version in the
+table above, *reForge* the main branch. The tables further below have the older versions and the other branch.
+
+{asked}
 
 ## How it was tested
 
@@ -63,6 +87,8 @@ HOSTS = (*WEBUIS, COMFYUI)
 def generate() -> str:
     """The text of docs/compatibility.md."""
     parts = {
+        "hosts": compatibility.host_lines(HOSTS, TABLES),
+        "asked": compatibility.asked_lines(HOSTS, TABLES),
         "runs": compatibility.run_lines(HOSTS),
         "versions": compatibility.version_lines(),
         "tables": compatibility.table_lines(TABLES),

@@ -37,7 +37,7 @@ OWN = Table("ToDo's own features, in a WebUI", WEBUIS, (
     row("a generation that is interrupted or fails", "nothing is left on the model",
         ("generation::interrupt*", "generation::failure*")),
     row("a generation within a generation", "each does what its own request asks", ("generation::generation_within*",)),
-))  # fmt: skip
+), own=True)  # fmt: skip
 
 NO_MODEL = "The host knows no such model (huggingface_guess/model_list.py)."
 
