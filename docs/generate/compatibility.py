@@ -20,7 +20,7 @@ RECORDS = ROOT / "tests" / "host" / "records"
 VERSIONS = ROOT / "tests" / "unit" / "records"
 NONE = "–"
 NOT_FOR_THE_HOST = re.compile(
-    r"skipped: (this WebUI (is not|ignores|cannot|saves no)"
+    r"skipped: (this WebUI (is not|ignores|cannot)"
     r"|this WebUI has no (script (?!'custom code')|option|sampler|ControlNet|fp8|torch|network of the)"
     r"|this WebUI's (API|page)|the (Forge family|StyleAlign of)|.* with(out| and without) ToDo)"
 )

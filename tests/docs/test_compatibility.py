@@ -93,6 +93,7 @@ def test_a_test_passed_if_it_did_in_any_run(records):
         "this WebUI has no network with 'lokr' in its name": True,
         "the WebUI has no Flux checkpoint (flux in its name)": True,
         "compiling takes minutes: SD_WEBUI_COMPILE is not set": True,
+        "this WebUI saves no defaults until its option use_ui_config_json is on, as in ersatzForge": True,
         "a reason that nobody thought of": True,
     }.items(),
 )

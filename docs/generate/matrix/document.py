@@ -31,7 +31,7 @@ From Python, ToDo was tested with these versions of [torch and diffusers](#pytho
 | tested | every test of it passed in the running host |
 | in part | a part of it passed in the running host; the rest is only likely, or was not run |
 | likely | not tested in the running host. The host's code was read, or ToDo was tested without the host |
-| – | the host does not have it, or it was not tried there |
+| – | not tried: the host does not have it, fails at it without ToDo, too, or it was not installed there |
 
 A *block* is a part of the model with attention of its own, on which ToDo can act. *A1111* is the newest version in the
 table above, *reForge* the main branch. The tables further below have the older versions and the other branch.
@@ -49,7 +49,7 @@ tests against a running WebUI or ComfyUI write. A test keeps the page up to date
 | 3 of 5 | so many of its tests passed. The note says why the others were not run |
 | code | a test without the host passed. The note names the test |
 | source | the host's code was read. The note names the place |
-| – | the host has no such thing. Where there is no note, its record gives the reasons of the skipped tests |
+| – | the host has no such thing, or fails at it without ToDo, too. Where there is no note, the record says why |
 
 A test that was skipped because the host lacks what it tests (a script, an option, a sampler) does not count for that
 host; a test that was skipped for any other reason (no such checkpoint, a variable that was not set) counts as not run.
