@@ -1,20 +1,15 @@
 """docs/compatibility.md: what was tried on which host, and the result.
 
-A cell says how its claim was verified:
-
-- live: a test passed in the real host; the records of these runs are tests/host/records/*.json
-- code: a test without the host passed, with the extension's or host's own code, or with a stand-in that a note names
-- source: read in the source; a note gives file and line
-- none: the host has no such thing; a note says why
-
-`matrix/` holds the rows. A cell that is neither live nor explained by its row is an error.
+`matrix/` holds the rows, and in document.py the text that says what a cell means. The records of the live tests are
+tests/host/records/*.json. A cell that neither a record nor its row explains is an error.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -23,6 +18,13 @@ from docs.generate import ROOT
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 RECORDS = ROOT / "tests" / "host" / "records"
 VERSIONS = ROOT / "tests" / "unit" / "records"
+NONE = "–"
+NOT_FOR_THE_HOST = re.compile(
+    r"skipped: (this WebUI (is not|ignores|cannot)"
+    r"|this WebUI has no (script (?!'custom code')|option|sampler|ControlNet|fp8|torch|network of the)"
+    r"|this WebUI's (API|page)|the (Forge family|StyleAlign of)|.* with(out| and without) ToDo)"
+)
+"""Reasons to skip a test because the host lacks what it tests. Every host has *custom code*, if a flag allows it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Host:
 
     Attributes:
         record: the stem of its records' names. A run with flags or extensions has them after a '+'.
+        name: the column in the users' table; '' for none.
     """
 
     title: str
     record: str
     commit: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,20 @@ class Cell:
     """One cell.
 
     Attributes:
-        how: how the claim was verified: 'live', 'code', 'source' or 'none'.
+        how: 'live', 'code', 'source' or NONE. If only some of the tests passed, the text says how many instead.
         note: the footnote's text; '' without one.
+        hosts: the stems of its hosts' records, in a row; '' for all that no cell before it names.
+        passed, tests: how many tests are for the host, and how many of them passed.
     """
 
     how: str
     note: str = ""
+    hosts: str = ""
+    passed: int = 0
+    tests: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.passed} of {self.tests}" if self.passed < self.tests else self.how
 
 
 @dataclass(frozen=True)
@@ -56,38 +68,29 @@ class Row:
     """One case on all hosts.
 
     Attributes:
+        case: the part before a colon is the line of the users' table to which it belongs.
         result: the same on every host.
-        tests: patterns for the names of live tests. If any of them passed on a host, its cell is live.
-        cells: by record, for hosts on which none passed; '*' for all others.
+        tests: patterns for the names of live tests.
+        cells: for hosts on which none of the tests passed.
         runs: the flags or extensions of the runs that count; empty if any run counts.
     """
 
     case: str
     result: str
     tests: tuple[str, ...] = ()
-    cells: dict[str, Cell] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
     runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A section of the document.
-
-    Attributes:
-        text: an introduction.
-        hosts: the columns; the document's hosts if empty.
-    """
+    """A section of the document. The rows of tables that are not about ToDo's own features are in the users' table."""
 
     title: str
+    hosts: tuple[Host, ...]
     rows: tuple[Row, ...]
     text: str = ""
-    hosts: tuple[Host, ...] = ()
-
-
-VERSIONS_TEXT = """
-The tests of the method without a WebUI, `make matrix`, with the oldest torch that is supported and with the newest of
-the day.
-"""
+    own: bool = False
 
 
 class EmptyCellError(Exception):
@@ -102,32 +105,9 @@ def records(host: Host) -> Iterator[tuple[str, dict[str, Any]]]:
             yield variant, json.loads(path.read_text(encoding="utf8"))
 
 
-def live(row: Row, host: Host) -> Cell | None:
-    """The cell according to the host's records; None if no test of the row passed.
-
-    Raises:
-        EmptyCellError: a test failed.
-    """
-    outcomes = {
-        f"{name} in a run with {variant or 'no flags'}": outcome
-        for variant, record in records(host)
-        if not row.runs or variant in row.runs
-        for name, outcome in record["tests"].items()
-        if matches(name, row.tests)
-    }
-    if failed := [name for name, outcome in outcomes.items() if outcome == "failed"]:
-        raise EmptyCellError(f"{row.case} on {host.title}: {failed[0]} failed")
-    return Cell("live") if "passed" in outcomes.values() else None
-
-
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a test's name matches one of the patterns."""
-    return any(fnmatchcase(_without_brackets(name), _without_brackets(pattern)) for pattern in patterns)
-
-
-def _without_brackets(name: str) -> str:
-    """Replaces square brackets, which mean a set of characters in patterns."""
-    return name.replace("[", "(").replace("]", ")")
+    """Whether a test's name matches one of the patterns. Square brackets stand for themselves."""
+    return any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)
 
 
 def cell(row: Row, host: Host) -> Cell:
@@ -136,78 +116,101 @@ def cell(row: Row, host: Host) -> Cell:
     Raises:
         EmptyCellError: there is neither, or a live test failed.
     """
-    verified = live(row, host) or row.cells.get(host.record) or row.cells.get("*")
-    if verified is None:
-        raise EmptyCellError(f"{row.case} on {host.title}: not tried, and no reason given")
-    return verified
+    found: dict[str, set[str]] = {}
+    for variant, record in records(host):
+        for name, outcome in record["tests"].items():
+            if matches(name, row.tests) and (not row.runs or variant in row.runs):
+                if outcome == "failed":
+                    raise EmptyCellError(f"{row.case} on {host.title}: {name}, {variant or 'no flags'}, failed")
+                found.setdefault(name, set()).add(outcome)
+    passed = sum("passed" in outcomes for outcomes in found.values())
+    skipped = [outcomes for outcomes in found.values() if "passed" not in outcomes]
+    missed = [{each for each in outcomes if not NOT_FOR_THE_HOST.match(each)} for outcomes in skipped]
+    tests = passed + sum(map(bool, missed))
+    written = next((each for each in row.cells if not each.hosts or host.record in each.hosts.split()), None)
+    if tests and (passed or not written):
+        reasons = sorted(reason.removeprefix("skipped: ") for reason in set().union(*missed))
+        return Cell("live", f"Not run: {'; '.join(reasons)}." if reasons else "", "", passed, tests)
+    if written or found:
+        return written or Cell(NONE)
+    raise EmptyCellError(f"{row.case} on {host.title}: not tried, and no reason given")
 
 
-class Notes:
-    """Footnotes in order of first use, without duplicates."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def mark(self, cell: Cell) -> str:
-        """The cell's text, with a link to its footnote."""
-        if not cell.note:
-            return cell.how
-        if cell.note not in self.texts:
-            self.texts.append(cell.note)
-        number = self.texts.index(cell.note) + 1
-        return f"{cell.how} [{number}](#note-{number})"
+def markdown(header: str, rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """The lines of a table, whose header has | between the columns."""
+    yield f"| {header} |"
+    yield "|---" * (header.count("|") + 1) + "|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
 
 
-def document(
-    introduction: str, hosts: tuple[Host, ...], tables: tuple[Table, ...], recorded: tuple[Host, ...] = ()
-) -> str:
-    """The whole document, in Markdown.
+def host_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+    """The users' table of hosts."""
+    rows = []
+    for host in hosts:
+        own = [cell(row, host) for table in tables if table.own and host in table.hosts for row in table.rows]
+        date = max(record["date"] for _, record in records(host))
+        rows.append((host.title, host.commit, date, f"{sum(c.passed for c in own)} of {sum(c.tests for c in own)}"))
+    return markdown("host | commit | last tested | tests of ToDo's own features that passed", rows)
 
-    Args:
-        hosts: the columns of every table that names none.
-        recorded: all hosts, for the list of runs; `hosts` if empty.
-    """
-    notes = Notes()
-    lines = [introduction.strip(), "", "## Hosts", "", *_host_lines(recorded or hosts)]
-    lines += ["", "## Python and torch", "", VERSIONS_TEXT.strip(), "", *_version_lines()]
+
+def asked_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+    """The users' table of models, settings and extensions."""
+    columns = [host for host in hosts if host.name]
+    results: dict[str, str] = {}
+    cells: dict[tuple[str, Host], list[Cell]] = {}
     for table in tables:
-        lines += ["", f"## {table.title}", ""]
-        lines += [table.text.strip(), ""] if table.text else []
-        lines += _table_lines(table, table.hosts or hosts, notes)
-    lines += ["", "## Notes", ""]
-    lines += [f'{number}. <a id="note-{number}"></a>{text}' for number, text in enumerate(notes.texts, 1)]
-    return "\n".join(lines) + "\n"
+        for row in () if table.own else table.rows:
+            for host in set(columns) & set(table.hosts):
+                case = row.case.partition(": ")[0]
+                results.setdefault(case, row.result)
+                cells.setdefault((case, host), []).append(cell(row, host))
+    rows = ((case, results[case], *(summary(cells.get((case, host), ())) for host in columns)) for case in results)
+    return markdown(" | ".join(("", "what happens", *(host.name for host in columns))), rows)
 
 
-def _host_lines(hosts: tuple[Host, ...]) -> Iterator[str]:
-    yield "| host | commit | Python, torch, gradio | flags | date | passed | skipped |"
-    yield "|---|---|---|---|---|---|---|"
+def summary(cells: Iterable[Cell]) -> str:
+    """What the cells of a host say together, in a user's words."""
+    hows = {str(cell) for cell in cells} - {NONE}
+    if hows <= {"live"}:
+        return "tested" if hows else NONE
+    return "likely" if hows <= {"code", "source"} else "in part"
+
+
+def run_lines(hosts: Iterable[Host]) -> Iterator[str]:
+    """One line for each run of the live tests."""
+    rows = []
     for host in hosts:
         for variant, record in records(host):
-            outcomes = list(record["tests"].values())
-            versions = f"{record['python']}, {record['torch']}, {record.get('gradio', 'none')}"
-            passed, skipped = outcomes.count("passed"), sum(outcome.startswith("skipped") for outcome in outcomes)
-            yield f"| {host.title} | {host.commit} | {versions} | {variant} | {record['date']} | {passed} | {skipped} |"
+            packages = f"{record['python']}, {record['torch']}, {record.get('gradio', 'none')}"
+            outcomes = [outcome.partition(":")[0] for outcome in record["tests"].values()]
+            counts = outcomes.count("passed"), outcomes.count("skipped")
+            rows.append((host.title, host.commit, packages, variant, record["date"], *counts))
+    return markdown("host | commit | Python, torch, gradio | flags | date | passed | skipped", rows)
 
 
-def _version_lines() -> Iterator[str]:
-    """One line for each environment of `make matrix`.
-
-    Raises:
-        EmptyCellError: a test failed.
-    """
-    columns = ("python", "torch", "diffusers", "transformers", "date", "passed", "skipped")
-    yield "| Python | torch | diffusers | transformers | date | passed | skipped |"
-    yield "|---" * len(columns) + "|"
-    for path in sorted(VERSIONS.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf8"))
-        if record["failed"]:
-            raise EmptyCellError(f"{path.stem}: {record['failed']} tests failed")
-        yield f"| {' | '.join(str(record[column]) for column in columns)} |"
+def version_lines() -> Iterator[str]:
+    """One line for each environment of `make matrix`."""
+    header = "Python | torch | diffusers | transformers | date | passed | skipped"
+    found = [json.loads(path.read_text(encoding="utf8")) for path in sorted(VERSIONS.glob("*.json"))]
+    if any(record["failed"] for record in found):
+        raise EmptyCellError("a test of the method failed in an environment of `make matrix`")
+    return markdown(header, ([record[name.lower()] for name in header.split(" | ")] for record in found))
 
 
-def _table_lines(table: Table, hosts: tuple[Host, ...], notes: Notes) -> Iterator[str]:
-    yield f"| | result | {' | '.join(host.title for host in hosts)} |"
-    yield "|---" * (len(hosts) + 2) + "|"
-    for row in table.rows:
-        yield f"| {row.case} | {row.result} | {' | '.join(notes.mark(cell(row, host)) for host in hosts)} |"
+def table_lines(tables: Iterable[Table]) -> Iterator[str]:
+    """The sections of the tables, and the notes."""
+    notes: dict[str, int] = {}
+
+    def marked(cell: Cell) -> str:
+        number = notes.setdefault(cell.note, len(notes) + 1) if cell.note else 0
+        return f"{cell} [{number}](#note-{number})" if number else str(cell)
+
+    for table in tables:
+        yield from (f"## {table.title}", "")
+        yield from (table.text.strip(), "") if table.text else ()
+        rows = ((row.case, row.result, *(marked(cell(row, host)) for host in table.hosts)) for row in table.rows)
+        yield from markdown(" | ".join(("", "result", *(host.title for host in table.hosts))), rows)
+        yield ""
+    yield from ("## Notes", "")
+    yield from (f'{number}. <a id="note-{number}"></a>{text}' for text, number in notes.items())

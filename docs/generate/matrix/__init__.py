@@ -1,1 +1,1 @@
-"""The rows of docs/compatibility.md, a file for each table. Records hold what ran live; these files hold the rest."""
+"""The rows of docs/compatibility.md, a file for each kind of host. Records hold what ran live; these hold the rest."""

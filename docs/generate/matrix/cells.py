@@ -1,39 +1,28 @@
-"""Cells and results that several tables share."""
+"""What the tables share: rows by short names of tests, cells, and results."""
 
 from __future__ import annotations
 
-from docs.generate.compatibility import Cell
-from docs.generate.matrix.hosts import DIFFUSERS
+from collections.abc import Iterable
+from functools import partial
+
+from docs.generate.compatibility import NONE, Cell, Row
+
+code, source, none = partial(Cell, "code"), partial(Cell, "source"), partial(Cell, NONE)
 
 TOGETHER = "both act"
-PARTLY = "blocks that it {} are left whole, the others downsampled; the log says so"
-TILES, MERGES = PARTLY.format("tiles"), PARTLY.format("merges")
-NO_EFFECT = "'no effect', once, with the model's kind; the image is the one without ToDo"
-IN_USE = "the model in use has the patch"
+COMPUTED = f"{TOGETHER}; ToDo acts in the steps that are computed"
+ASIDE = "ToDo steps aside in the blocks that it {}, acts in the others, and says so in the log"
+TILES, MERGES = ASIDE.format("tiles"), ASIDE.format("merges")
+NO_EFFECT = "no effect: the image is the one without ToDo. The log says so once, with the kind of model"
+COMPILES = "works; from torch 2.13 on, ToDo does not split the UNet into more graphs"
 
 
-def code(note: str) -> Cell:
-    return Cell("code", note)
+def row(case: str, result: str, tests: Iterable[str] = (), *cells: Cell, runs: tuple[str, ...] = ()) -> Row:
+    """A row.
 
-
-def source(note: str) -> Cell:
-    return Cell("source", note)
-
-
-def none(note: str) -> Cell:
-    return Cell("none", note)
-
-
-def on(cell: Cell, *records: str) -> dict[str, Cell]:
-    """The same cell for several hosts, by the stems of their records."""
-    return dict.fromkeys(records, cell)
-
-
-def tried(test: str) -> dict[str, Cell]:
-    """The cell of a case without a WebUI, which a unit test covers."""
-    return on(code(f"tests/unit/{test}"), DIFFUSERS)
-
-
-def beside(*names: str) -> tuple[str, ...]:
-    """Patterns for the tests of other extensions, by their names in tests/host/neighbours, from any source."""
-    return tuple(f"test_neighbours.py::test_beside[{name} (*)]" for name in names)
+    Args:
+        tests: 'page::live*' stands for test_page.py::test_live*. A name without colons is that of a neighbour in
+            tests/host/neighbours, from any source.
+    """
+    names = [test.split("::") if "::" in test else ("neighbours", f"beside[{test} (*)]") for test in tests]
+    return Row(case, result, tuple(f"test_{file}.py::test_{name}" for file, name in names), cells, runs)

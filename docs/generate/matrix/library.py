@@ -5,58 +5,35 @@ from __future__ import annotations
 from benchmarks.output import markdown
 from benchmarks.speed import compiling
 from docs.generate import RESULTS
-from docs.generate.compatibility import Host, Row, Table
-from docs.generate.matrix.cells import MERGES, TOGETHER, on, source, tried
+from docs.generate.compatibility import Row, Table
+from docs.generate.matrix.cells import MERGES, TOGETHER, code, row, source
 from docs.generate.matrix.hosts import DIFFUSERS
 
-LIBRARY = Table(
-    "Without a WebUI: diffusers",
-    (
-        Row("attention processors: default, SDPA, sliced", "works", (), tried("test_diffusers.py")),
-        Row(
-            "pipelines of SD and SDXL: text to image, image to image, ControlNet",
-            "works",
-            (),
-            tried("test_diffusers_pipelines.py::test_each_pipeline"),
-        ),
-        Row(
-            "a run that an error ends",
-            "the patch is removed",
-            (),
-            tried("test_diffusers_pipelines.py::test_a_run_that_is_broken_off"),
-        ),
-        Row("IP-Adapter", TOGETHER, (), tried("test_diffusers_pipelines.py::test_an_ip_adapter")),
-        Row("PAG", TOGETHER, (), tried("test_diffusers_pipelines.py::test_perturbed_attention_guidance")),
-        Row("tomesd", MERGES, (), tried("test_neighbours.py::test_on_diffusers")),
-        Row(
-            "fused projections",
-            "refused, or counted as left whole where they were fused later",
-            (),
-            tried("test_diffusers_pipelines.py::test_fused_projections"),
-        ),
-        Row("torch.compile, before patching and after", "works", (), tried("test_compile.py")),
-        Row(
-            "PixArt, SD3, Flux",
-            "UnsupportedModelError, which names what was looked for",
-            (),
-            tried("test_diffusers_pipelines.py::test_diffusion_transformers_are_refused"),
-        ),
-        Row(
-            "xformers' processor",
-            "works",
-            (),
-            on(
-                source("diffusers' XFormersAttnProcessor (models/attention_processor.py): keys at their own length."),
-                DIFFUSERS,
-            ),
-        ),
-    ),
-    hosts=(Host("diffusers", DIFFUSERS),),
-    text=f"""
-Under torch.compile, with a step window and a step that is told, `python -m benchmarks compile` counts the graphs that
-a UNet's call is cut into, the operations in them, and how often a size is compiled in a run of ten steps: once where
-ToDo acts and once where it does not. The operations beyond the dense ones work out which tokens are kept.
+COMPILE = """
+`python -m benchmarks compile` counts, under torch.compile, with a step window and a step that the caller tells: the
+graphs into which a UNet's call is split, the operations in them, and how often a size is compiled in ten steps, once
+where ToDo acts and once where it does not. The operations beyond the dense ones work out which tokens are kept.
+"""
 
-{markdown(*compiling.cells(compiling.read(RESULTS / "compile.json")))}
-""",
-)
+
+def _tried(case: str, result: str, test: str) -> Row:
+    """A row that a unit test covers."""
+    return row(case, result, (), code(f"tests/unit/test_{test}"))
+
+
+LIBRARY = Table("From Python: diffusers", (DIFFUSERS,), (
+    _tried("attention processors: default, SDPA, sliced", "works", "diffusers.py"),
+    row("xformers' processor", "works", (), source(
+        "diffusers' XFormersAttnProcessor (models/attention_processor.py) takes keys at their own length.")),
+    _tried("pipelines of SD and SDXL: text to image, image to image, ControlNet", "works",
+           "diffusers_pipelines.py::test_each_pipeline"),
+    _tried("a run that fails", "the patch is removed", "diffusers_pipelines.py::test_a_run_that_is_broken_off"),
+    _tried("IP-Adapter", TOGETHER, "diffusers_pipelines.py::test_an_ip_adapter"),
+    _tried("PAG", TOGETHER, "diffusers_pipelines.py::test_perturbed_attention_guidance"),
+    _tried("tomesd", MERGES, "neighbours.py::test_on_diffusers"),
+    _tried("fused projections", "refused; if they are fused later, their blocks stay whole and the report counts them",
+           "diffusers_pipelines.py::test_fused_projections"),
+    _tried("torch.compile, before patching and after", "works", "compile.py"),
+    _tried("PixArt, SD3, Flux", "UnsupportedModelError, which names what it looked for",
+           "diffusers_pipelines.py::test_diffusion_transformers_are_refused"),
+), f"{COMPILE}\n{markdown(*compiling.cells(compiling.read(RESULTS / 'compile.json')))}")  # fmt: skip
