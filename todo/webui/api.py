@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from ..prediction import plan as predict
 from ..prediction import text
 from ..settings import KNOBS, Settings, SettingsError, unknown_name
-from . import host, live
+from . import host
 from .request import COMPARE, ENABLED
 
 PLAN_ARGUMENTS = ("width", "height", "family", "hires", "steps")
@@ -59,6 +59,6 @@ def _plan(query: dict[str, str]) -> dict[str, Any]:
     if arguments["family"] is None:
         # Check the other values all the same.
         predict(**{**arguments, "family": "sd1"}, settings=settings)
-        why = live.without_family(model)
+        why = host.without_family(model)
         return {"family": None, "why": why, "note": text(why), "parts": [why], "summary": text(why)}
     return predict(**arguments, settings=settings).to_dict()

@@ -13,7 +13,11 @@ from typing import Any
 from modules import sd_models, shared
 from torch.nn import Module
 
+from ..prediction import Phrase
+from ..report import OTHER_MODEL
 from .passes import Pass
+
+NO_MODEL = "no model is loaded yet"
 
 
 def loaded_model() -> Any:
@@ -61,6 +65,11 @@ def family(model: Any) -> str | None:
 def kind(model: Any) -> str:
     """What the host calls a model of this kind, such as 'Flux' or 'StableDiffusion3'."""
     return type(model).__name__
+
+
+def without_family(model: Any) -> Phrase:
+    """Why nothing can be said about the loaded model, which has no family that `plan` knows."""
+    return (f"no effect {OTHER_MODEL}", kind(model)) if model else (NO_MODEL,)
 
 
 def checkpoint(model: Any) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..prediction import Phrase
-from ..report import OTHER_MODEL
 from ..settings import Settings, SettingsError
 from . import host
 from .measure.remembered import recall
@@ -19,7 +18,6 @@ from .measure.result import FASTER, SLOWER, speed
 from .passes import Pass, passes_on_page
 from .request import message_for_page, page_settings
 
-NO_MODEL = "no model is loaded yet"
 MEASURED_FASTER, MEASURED_SLOWER = f"measured {FASTER}", f"measured {SLOWER}"
 
 
@@ -47,15 +45,10 @@ def answer(question: str, values: Sequence[Any]) -> str:
     return json.dumps({**common, "passes": passes})
 
 
-def without_family(model: Any) -> Phrase:
-    """Why nothing can be said about the loaded model, which has no family that `plan` knows."""
-    return (f"no effect {OTHER_MODEL}", host.kind(model)) if model else (NO_MODEL,)
-
-
 def _parts(current: Pass, settings: Settings, model: Any) -> list[Phrase]:
     family = host.family(model)
     if family is None:
-        return [without_family(model)]
+        return [host.without_family(model)]
     predicted = current.plan(settings, family)
     speed_up = None if predicted.why else recall(current, settings)
     # What was measured is a step at the full ratio. The time of all steps follows from it, unless there is a taper.

@@ -12,7 +12,6 @@ from ...report import why_none
 from ...settings import Settings, SettingsError
 from ...unet import UnsupportedModelError
 from .. import host, runs, variants
-from ..live import without_family
 from ..log import logger
 from ..passes import Pass, passes_on_page
 from ..request import message_for_page, page_settings
@@ -76,7 +75,7 @@ def measure(sizes: str, values: Sequence[Any], progress: Callable[..., Any], tok
             return result.message(f"Not measured: {error}")
         except UnsupportedModelError as error:
             logger.debug("%s", error)
-            return result.message(*without_family(host.loaded_model()))
+            return result.message(*host.without_family(host.loaded_model()))
         except Exception as error:
             logger.exception("Measuring failed")
             return result.message(f"Measuring failed: {type(error).__name__}: {error}")
