@@ -5,6 +5,7 @@
 # make matrix runs the tests of the method with the oldest torch that is supported and with the newest, on several
 #             Pythons, and records the result for the documents; MATRIX="3.12-newest" chooses
 # make docs   writes every generated table, plot and page of the documents
+# make pictures  makes the pictures of the embedded model's images; PICTURES="demo" chooses
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
 
@@ -14,7 +15,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo bench test docs lint types unit matrix clean
+.PHONY: demo bench test docs pictures lint types unit matrix clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m benchmarks demo $(DEMO)
@@ -26,6 +27,9 @@ test: lint types unit
 
 docs: $(VENV)/.demo
 	$(RUN) -m docs.generate
+
+pictures: $(VENV)/.demo
+	$(RUN) -m docs.generate.sheets $(PICTURES)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

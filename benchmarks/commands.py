@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from benchmarks import output
 from benchmarks.cli import add_settings, given_settings, run
 from benchmarks.options import (
     add_device,
@@ -22,11 +24,10 @@ from benchmarks.options import (
     refuse_without_pipeline,
     sampling,
 )
-from benchmarks.sampling import PUBLISHED, Request, Sampling
-from benchmarks.workers import WorkerError
+from benchmarks.sampling import PUBLISHED, Request
 from todo import Settings
 from todo.families import FAMILIES
-from todo.settings import Knob
+from todo.settings import KNOBS, Knob
 
 _FAMILY = "sd1"
 """The architecture that is measured unless another is named."""
@@ -34,7 +35,7 @@ _FAMILY = "sd1"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status: 1 for a failed command. A wrong argument exits with 2."""
-    return run(_parser(), arguments, "`make demo` installs it", (WorkerError,))
+    return run(_parser(), arguments, "`make demo` installs it", (BrokenProcessPool,))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _add_study(command("study", _study, "Measures which settings stay close in other conditions than the published "
-                       "one, and where the moving phase helps. Takes one to two hours on one core."))  # fmt: skip
+                       "one. Takes about an hour on one core."))  # fmt: skip
     _add_demo(
         command(
             "demo",
@@ -147,13 +148,13 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    add = add_sampling(parser, f"{Sampling()}; with --pipeline {PUBLISHED}")
+    add = add_sampling(parser, str(PUBLISHED))
     add("--prompt", default="a cup of coffee", help="(default: %(default)s)")
     add("--size", metavar="N|WxH", help="in pixels (default: 256; with --pipeline 1024)")
     add_knob(add, Knob("seed", int, 0, "Seed", "of the noise", minimum=0, maximum=2**32 - 1))
     add_output(add, "demo")
     add_device(add_pipeline(parser))
-    add_settings(parser, "settings (default: keep 32 keys/values per side, the tiny model's trained grid)")
+    add_settings(parser, "settings (default: keep the share of keys/values per side that the defaults keep with SD1.5)")
 
 
 def _add_model(add: Callable[..., Any]) -> None:
@@ -226,7 +227,7 @@ def _fidelity(options: argparse.Namespace) -> int:
         sizes=list(dict.fromkeys(map(read_size, options.size or ()))) or SIZES, prompts=prompts,
         seeds=options.seeds or 1, methods=fidelity.methods(options.compare), sampling=sampling(options, PUBLISHED),
     )  # fmt: skip
-    fidelity.run(task, options.workers or 1, options.output, options.name)
+    fidelity.run(task, options.output, options.name, options.workers or 1)
     return 0
 
 
@@ -243,10 +244,16 @@ def _demo(options: argparse.Namespace) -> int:
 
         return commands.demo(options)
     from benchmarks import demo
-    from benchmarks.tiny.model import TRAINED_GRID, read_size
+    from benchmarks.fidelity.methods import kept_of_trained
+    from benchmarks.tiny.model import check_prompt, load, read_size
+    from benchmarks.tiny.sampler import TinyImageModel
 
     refuse_without_pipeline(options)
-    size = read_size(options.size or "256")
-    request = Request(options.prompt, (options.seed,), size, sampling(options, Sampling()))
-    demo.run(request, given_settings(options) or Settings(grid=TRAINED_GRID), options.output, options.name)
+    check_prompt(options.prompt)
+    request = Request(
+        options.prompt, (options.seed,), read_size(options.size or "256"), sampling(options, PUBLISHED)
+    )  # fmt: skip
+    panels = demo.with_settings(given_settings(options) or Settings(grid=kept_of_trained(KNOBS["grid"].default)))
+    output.files(options.output, options.name, "png")
+    demo.run(TinyImageModel(load()), "the embedded model", request, panels, options.output, options.name)
     return 0

@@ -1,141 +1,103 @@
-"""The command `demo`: one image, dense and with ToDo, from the same noise, side by side."""
+"""The command `demo`: one image, dense and as methods change it, from the same noise, on one sheet."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from benchmarks import output, similarity, style
-from benchmarks.environment import describe, now
-from benchmarks.method import settings_label
-from benchmarks.sampling import Request
-from benchmarks.tiny.model import TinyModel, check_prompt, load
-from benchmarks.tiny.sampler import decode, sample
-from todo import BlockReport, Patch, Settings, patched
-from todo.timing import rotated
+from benchmarks import output, style
+from benchmarks.environment import describe
+from benchmarks.fidelity.methods import AUTHORS, METHODS
+from benchmarks.fidelity.report import NO_EFFECT, OUT_OF_MEMORY, label, machine
+from benchmarks.fidelity.scores import Score, score
+from benchmarks.method import DENSE, Method, settings_label
+from benchmarks.sampling import ImageModel, Request
+from benchmarks.speed.methods import per_side, todo_with
+from todo import Settings
+from todo.settings import KNOBS
 
-_ROUNDS = 3
 _AMPLIFICATION = 8
-"""The factor by which the difference of the images is brightened."""
+"""The factor by which the difference of two images is brightened."""
+
+Panels = Mapping[str, Method]
+"""What is drawn, dense first, by title."""
+
+Made = Sequence[tuple[Score, Any]]
+"""Their scores and images; None for an image that did not fit in memory."""
+
+ON_CHECKPOINTS: Panels = {
+    DENSE: METHODS[DENSE],
+    "the paper": METHODS[AUTHORS],
+    "ToDo, the defaults": METHODS[per_side(KNOBS["grid"].default)],
+    "ToDo, 32 per side": METHODS[per_side(32)],
+}
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Both images and what they took.
-
-    Attributes:
-        dense, todo: the images, (height, width, 3) in [0, 1].
-        seconds: of each image by round, under 'dense' and 'ToDo'.
-        report: the patch's, of the last round.
-        machine: model of the processor or GPU.
-    """
-
-    request: Request
-    settings: Settings
-    dense: Any
-    todo: Any
-    seconds: dict[str, list[float]]
-    report: list[BlockReport]
-    machine: str
-
-    @property
-    def speedup(self) -> list[float]:
-        """Dense time over ToDo's, by round."""
-        return [dense / todo for dense, todo in zip(self.seconds["dense"], self.seconds["ToDo"], strict=True)]
-
-    @property
-    def median_seconds(self) -> dict[str, float]:
-        """Median seconds over the rounds, under 'dense' and 'ToDo'."""
-        return {name: statistics.median(rounds) for name, rounds in self.seconds.items()}
-
-    @property
-    def psnr(self) -> float:
-        """In dB, of ToDo's image against the dense one."""
-        return similarity.psnr(self.todo, self.dense)
+def with_settings(settings: Settings) -> Panels:
+    """Dense, and ToDo with settings."""
+    return {DENSE: METHODS[DENSE], f"ToDo, {settings_label(settings)}": todo_with(settings)}
 
 
-def run(request: Request, settings: Settings, folder: Path, name: str) -> Demo:
-    """Makes both images, writes them side by side and prints a table.
+def run(image_model: ImageModel, model: str, request: Request, panels: Panels, folder: Path, name: str) -> None:
+    """Makes the images, writes the sheet and prints what stands on it.
+
+    Args:
+        model: its name.
 
     Raises:
-        SettingsError: the model does not know a word of the prompt, or a file cannot be written.
+        SettingsError: a file cannot be written.
     """
-    check_prompt(request.prompt)
     (path,) = output.files(folder, name, "png")
-    print(f"Making {request.prompt!r}, dense and with ToDo, {_ROUNDS} times each ...", flush=True)
-    demo = make(load(), request, settings)
-    style.save(lambda: _figure(demo), path, dpi=120)
-    print(f"\n{table(demo)}\n\n{path}")
-    return demo
+    print(f"Making {request.prompt!r}, {len(panels)} times ...", flush=True)
+    made = list(score(image_model, request, panels.values(), perceptual=False))
+    style.save(lambda: sheet(model, request, panels, made), path, dpi=120)
+    lines = [line.replace("\n", ": ") for line in _titles(panels, made)]
+    print("\n".join([_about(model, request), machine(describe(image_model.unet)), "", *lines, "", str(path)]))
 
 
-def make(model: TinyModel, request: Request, settings: Settings) -> Demo:
-    """Makes both images in interleaved rounds. The first round only warms up and is not timed."""
-    clock = now(model.device)
-    latents: dict[str, Tensor] = {}
-    seconds: dict[str, list[float]] = {"dense": [], "ToDo": []}
-    report: list[BlockReport] = []
-    variants: dict[str, Callable[[], AbstractContextManager[Patch | None]]] = {
-        "dense": nullcontext,
-        "ToDo": partial(patched, model.unet, settings),
-    }
-    for number in range(1 + _ROUNDS):
-        for name in rotated(list(variants), number):
-            with variants[name]() as patch:
-                start = clock()
-                latents[name] = sample(model, request, patch)
-                if number:
-                    seconds[name].append(clock() - start)
-                if patch:
-                    report = patch.report()
-    dense, downsampled = (decode(model, latents[name])[0] for name in variants)
-    environment = describe(model.unet)
-    return Demo(request, settings, dense, downsampled, seconds, report, environment.machine or environment.device)
+def title(name: str, found: Score, dense: Score) -> str:
+    """What stands above an image: its name, how long it took, what was kept, and how close to dense it is."""
+    if not found.kept:
+        return f"{name}\n{OUT_OF_MEMORY}"
+    parts = [f"{found.seconds:.2f} s"]
+    if found is not dense and not dense.kept:
+        parts.append("no dense image to compare with")
+    elif found is not dense:
+        parts[0] += f" (×{dense.seconds / found.seconds:.2f})"
+        kept = f"keeps {found.kept[0]} of {dense.kept[0]} keys/values"
+        parts += (
+            [kept, f"PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.3f}"] if found.mse else [f"{NO_EFFECT} at this size"]
+        )
+    return f"{name}\n{', '.join(parts)}"
 
 
-def table(demo: Demo) -> str:
-    """Settings, times and fidelity, as text."""
-    height, width = demo.request.size
-    seconds = demo.median_seconds
-    ratios = demo.speedup
-    downsampled = {(row.level, f"{row.tokens} → {row.kept}") for row in demo.report if row.downsampled}
-    keys = [f"level {level}: {change}" for level, change in sorted(downsampled)] or ["no effect at this size"]
-    rows = [
-        ("image", f"{demo.request.prompt!r}, {width}×{height}, seed {demo.request.seeds[0]}, {demo.request.sampling}"),
-        ("ToDo", settings_label(demo.settings)),
-        ("keys/values", ", ".join(keys)),
-        ("dense", f"{seconds['dense']:.2f} s"),
-        ("with ToDo", f"{seconds['ToDo']:.2f} s"),
-        ("speed-up", f"×{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"),
-        ("PSNR", f"{demo.psnr:.1f} dB"),
-        ("SSIM", f"{similarity.ssim(demo.todo, demo.dense):.4f}"),
-        ("measured on", demo.machine),
-    ]
-    return output.pairs(rows)
-
-
-def _figure(demo: Demo) -> Figure:
-    difference = np.clip(np.abs(demo.todo - demo.dense) * _AMPLIFICATION, 0, 1)
-    seconds = demo.median_seconds
-    panels = (
-        (demo.dense, f"dense, {seconds['dense']:.2f} s"),
-        (demo.todo, f"ToDo, {seconds['ToDo']:.2f} s (×{statistics.median(demo.speedup):.2f})"),
-        (difference, f"difference, {_AMPLIFICATION} times brighter\nPSNR {demo.psnr:.1f} dB"),
-    )
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    for axes, (image, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axes.imshow(image, interpolation="nearest")
-        axes.set_title(title)
+def sheet(model: str, request: Request, panels: Panels, made: Made) -> Figure:
+    """The images with their titles; of two, with their difference."""
+    titles, images = _titles(panels, made), [image for _, image in made]
+    if len(images) == 2 and all(image is not None for image in images):
+        titles.append(f"difference, {_AMPLIFICATION} times brighter\n")
+        images.append(np.clip(np.abs(images[1] - images[0]) * _AMPLIFICATION, 0, 1))
+    columns = 3 if len(images) == 3 else 2
+    rows = math.ceil(len(images) / columns)
+    height, width = request.size
+    figure = Figure(figsize=(5 * columns, rows * (5 * height / width + 0.7) + 0.9), layout="constrained")
+    for axes, name, image in zip(figure.subplots(rows, columns).flat, titles, images, strict=True):
+        axes.set_title(name, fontsize=10)
         axes.set_axis_off()
-    height, width = demo.request.size
-    figure.suptitle(f"“{demo.request.prompt}”, {width}×{height}, ToDo: {settings_label(demo.settings)}")
+        if image is not None:
+            axes.imshow(image, interpolation="lanczos")
+    figure.suptitle(_about(model, request))
     return figure
+
+
+def _titles(panels: Panels, made: Made) -> list[str]:
+    return [title(name, found, made[0][0]) for name, (found, _) in zip(panels, made, strict=True)]
+
+
+def _about(model: str, request: Request) -> str:
+    return f"“{request.prompt}”\n{model}, {label(request.size)}, seed {request.seeds[0]}, {request.sampling}"

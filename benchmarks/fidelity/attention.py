@@ -23,8 +23,8 @@ _QUERIES = 1024
 """About as many queries are measured where every seventh would be more: all weights of those would fill the memory."""
 
 
-def effective_share(image_model: ImageModel, request: Request) -> list[float]:
-    """The effective share of the finest level's keys, for each image of the request; 1 if all weights are equal.
+def effective_share(image_model: ImageModel, request: Request) -> float:
+    """The effective share of the finest level's keys in the images of a request; 1 if all weights are equal.
 
     It is e^entropy of a query's weights over the number of keys, averaged over heads, blocks, calls and a part of the
     queries. With guidance, calls with the prompt and without it count alike.
@@ -32,8 +32,7 @@ def effective_share(image_model: ImageModel, request: Request) -> list[float]:
     shares: list[Tensor] = []
     with attached(hook for block in peers.finest(image_model.unet) for hook in _hooks(block.attention, shares)):
         image_model.sample(request)
-    by_call = torch.stack(shares).unflatten(1, (-1, len(request.seeds)))
-    return by_call.mean((0, 1)).tolist()
+    return float(torch.stack(shares).mean())
 
 
 def stride(tokens: int) -> int:

@@ -3,21 +3,23 @@ compared."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from benchmarks import peers
-from benchmarks.fidelity.phases import OFFSETS, ORDERS, patched_with_offsets, patched_with_order
-from benchmarks.method import DENSE, ApplyToDo, LatentSize, Method, dense_attention, with_todo
+from benchmarks.method import DENSE, LatentSize, Method, dense_attention, with_todo
 from benchmarks.speed.methods import SD1_GRID, paper_settings, per_side
 from benchmarks.tiny.model import TRAINED_GRID
-from todo import Settings, patched
-from todo.downsample import phase_order
+from todo import Settings
+from todo.downsample import kept_indices
+from todo.schedule import Moment, are_few, factor_at, phase_step, touches
 
 TODO, FINEST_ONLY, PAPER = "ToDo", "ToDo, finest level", "the paper (finest level, fixed phase)"
 TOKEN_MERGING, TILES = "ToMe (tomesd)", "tiles (HyperTile)"
@@ -26,6 +28,24 @@ AUTHORS = "the paper, its factor for the size"
 
 GRIDS = (64, 48, 32)
 """Keys/values kept per side that are compared."""
+
+
+class Layout(NamedTuple):
+    """Where a UNet has self-attention.
+
+    Attributes:
+        latent: (height, width).
+        depths: how many times the latent is halved, for each level outside the middle block, finest first.
+    """
+
+    latent: LatentSize
+    depths: tuple[int, ...]
+
+    def levels(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """The resolution of each level, 1 for the finest, and its token grid (h, w)."""
+        for depth in self.depths:
+            height, width = (math.ceil(side / 2**depth) for side in self.latent)
+            yield 2 ** (depth - self.depths[0]), (height, width)
 
 
 def named(curve: str, factor: float) -> str:
@@ -38,9 +58,9 @@ def of_trained(grid: int) -> str:
     return f"ToDo, {grid}/64 of the trained grid"
 
 
-def with_phases(variant: str) -> str:
-    """The curve of ToDo with another movement of the phase."""
-    return f"{FINEST_ONLY}, phases {variant}"
+def kept_of_trained(grid: int) -> int:
+    """That number."""
+    return grid * TRAINED_GRID // SD1_GRID
 
 
 @dataclass(frozen=True)
@@ -58,25 +78,45 @@ class Reduction(Method):
     mark: str = ""
 
 
-def _reduction(curve: str, factor: float, apply: Any) -> Reduction:
-    mark = f"f={factor:g}" if factor else ""
-    return Reduction(named(curve, factor), apply, curve=curve, factor=factor, mark=mark)
+def picks(method: Method, layout: Layout, steps: int) -> str:
+    """Which tokens dense attention or ToDo keeps at every level and sampling step, as a checksum: two methods with the
+    same picks make the same images. '' for other methods, whose tokens depend on the image."""
+    if method.name == DENSE:
+        return _picks(Settings(mode="manual", factor=1), layout, steps)
+    return _picks(method.settings(layout.latent), layout, steps) if method.settings else ""
 
 
-def _todo(curve: str, factor: float, apply: ApplyToDo = patched, **settings: Any) -> Reduction:
+@cache
+def _picks(settings: Settings, layout: Layout, steps: int) -> str:
+    digest = hashlib.sha256()
+    for step in range(steps):
+        moment = Moment(step / steps, step, few_steps=are_few(steps))
+        for resolution, grid in layout.levels():
+            factor = factor_at(settings, resolution, grid, moment)[0] if touches(settings, resolution) else 1.0
+            phase = phase_step(settings, moment) if factor > 1 else None
+            digest.update(kept_indices(grid, factor, settings.method, phase).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _rival(curve: str, factor: float, apply: Any) -> Reduction:
+    return Reduction(named(curve, factor), apply, curve=curve, factor=factor, mark=f"f={factor:g}" if factor else "")
+
+
+def _todo(curve: str, factor: float, **settings: Any) -> Reduction:
     """ToDo in manual mode at a factor, with further settings."""
     manual = Settings(mode="manual", factor=factor, **settings)
-    return _reduction(curve, factor, with_todo(lambda latent: manual, apply))
+    return Reduction(
+        named(curve, factor), with_todo(lambda latent: manual), settings=lambda latent: manual, curve=curve,
+        factor=factor, mark=f"f={factor:g}",
+    )  # fmt: skip
 
 
-def _auto(name: str, settings: Settings, mark: str) -> Reduction:
+def _auto(name: str, grid: int, mark: int) -> Reduction:
     """ToDo in mode auto."""
-    return Reduction(name, with_todo(lambda latent: settings), curve=TODO, mark=mark)
-
-
-def _all_levels(curve: str, factor: float, **settings: Any) -> Reduction:
-    """ToDo with the same factor at every level, as auto mode has by default."""
-    return _todo(curve, factor, deep_factor=factor, **settings)
+    auto = Settings(grid=grid)
+    return Reduction(
+        name, with_todo(lambda latent: auto), settings=lambda latent: auto, curve=TODO, mark=str(mark)
+    )  # fmt: skip
 
 
 def _merged(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextManager[None]:
@@ -87,56 +127,21 @@ def _tiled(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextM
     return peers.tiled(dict.fromkeys(peers.finest(unet), math.ceil(max(latent) / factor)))
 
 
-_PHASES: dict[str, ApplyToDo] = {
-    **{name: partial(patched_with_order, order=order) for name, order in ORDERS.items()},
-    **{name: partial(patched_with_offsets, offsets=offsets) for name, offsets in OFFSETS.items()},
-}
-
-
-def _is_todos_order(name: str, factor: int) -> bool:
-    """Whether an order equals ToDo's at a factor, so that measuring it would repeat ToDo."""
-    return name in ORDERS and ORDERS[name](factor) == phase_order(factor)
-
-
-def _kept_of_trained(grid: int) -> int:
-    return grid * TRAINED_GRID // SD1_GRID
-
-
 _METHODS = (
-    _reduction(DENSE, 0, dense_attention),
-    *(_auto(of_trained(grid), Settings(grid=_kept_of_trained(grid)), str(grid)) for grid in GRIDS),
-    *(_auto(per_side(grid), Settings(grid=grid), str(grid)) for grid in GRIDS),
-    *(_all_levels(TODO, factor) for factor in (2, 3, 4)),
+    _rival(DENSE, 0, dense_attention),
+    *(_auto(of_trained(grid), kept_of_trained(grid), grid) for grid in GRIDS),
+    *(_auto(per_side(grid), grid, grid) for grid in GRIDS),
+    *(_todo(TODO, factor, deep_factor=factor) for factor in (2, 3, 4)),
     *(_todo(FINEST_ONLY, factor) for factor in (2, 4)),
     *(_todo(PAPER, factor, phase="fixed") for factor in (2, 3, 4)),
-    _reduction(AUTHORS, 0, with_todo(paper_settings)),
-    *(_reduction(TOKEN_MERGING, factor, partial(_merged, factor)) for factor in (2, 3)),
-    _reduction(TILES, 2, partial(_tiled, 2)),
-    _reduction(ONE_KEY, 0, lambda unet, latent: peers.one_key(unet)),
+    Reduction(AUTHORS, with_todo(paper_settings), settings=paper_settings, curve=AUTHORS),
+    *(_rival(TOKEN_MERGING, factor, partial(_merged, factor)) for factor in (2, 3)),
+    _rival(TILES, 2, partial(_tiled, 2)),
+    _rival(ONE_KEY, 0, lambda unet, latent: peers.one_key(unet)),
 )
 
-_VARIANTS = (
-    *(
-        _todo(with_phases(name), factor, apply)
-        for name, apply in _PHASES.items()
-        for factor in (2, 4)
-        if not _is_todos_order(name, factor)
-    ),
-    *(_todo(f"{FINEST_ONLY}, {name}", factor, method=name) for name in ("nearest-exact",) for factor in (2, 4)),
-    _todo(f"{FINEST_ONLY}, taper", 4, taper=True),
-    _todo(f"{FINEST_ONLY}, from 20 % of the steps", 4, start=0.2),
-)
-
-VARIANTS = tuple(method.name for method in _VARIANTS)
-"""Names of other patterns, downsampling methods and step windows, all at the finest level."""
-
-GIVEN_UP = tuple(
-    named(curve, factor)
-    for curve in (with_phases("by block too"), f"{FINEST_ONLY}, bilinear", f"{FINEST_ONLY}, area")
-    for factor in (2, 4)
-)
-"""Names of variants that were measured and are no more: each block one phase ahead of the one before, and tokens that
-are blended."""
+METHODS: Mapping[str, Reduction] = {method.name: method for method in _METHODS}
+"""All methods by name."""
 
 _RIVALS = (named(FINEST_ONLY, 2), named(PAPER, 2), named(TOKEN_MERGING, 2), named(TILES, 2))
 
@@ -145,6 +150,3 @@ PUBLISHED = (DENSE, *map(of_trained, GRIDS), *_RIVALS)
 
 ON_CHECKPOINTS = (DENSE, *map(per_side, GRIDS), *_RIVALS)
 """Names of the methods that are compared on a checkpoint by default, dense first."""
-
-METHODS = {method.name: method for method in (*_METHODS, *_VARIANTS)}
-"""All methods by name."""

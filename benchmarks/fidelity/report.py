@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from math import isnan, nan
+from collections.abc import Callable, Sequence
+from math import isnan
 
 from benchmarks import output
 from benchmarks.environment import Environment
 from benchmarks.fidelity.methods import PAPER, named
 from benchmarks.fidelity.results import Result, Size
-from benchmarks.fidelity.scores import PROBED, Score
+from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
 
 Table = tuple[Sequence[str], list[list[str]]]
@@ -31,16 +31,10 @@ _OPTIONAL: dict[str, Callable[[Score], float]] = {
 
 def text(result: Result) -> str:
     """All tables, for the terminal."""
-    return "\n".join(_sections(result))
-
-
-def _sections(result: Result) -> Iterator[str]:
-    yield about(result)
-    for size in result.sizes:
-        yield f"\n{label(size)}: {counting_keys(result, size)}\n"
-        yield as_text(table(result, size))
-    if any(score.errors for score in result.scores):
-        yield f"\nRelative error of single calls, all sizes, first seeds\n\n{as_text(error_table(result))}"
+    sizes = (
+        f"\n{label(size)}: {counting_keys(result, size)}\n\n{as_text(table(result, size))}" for size in result.sizes
+    )
+    return "\n".join([about(result), *sizes])
 
 
 def as_text(table: Table) -> str:
@@ -50,10 +44,13 @@ def as_text(table: Table) -> str:
 
 
 def about(result: Result) -> str:
-    """How many images were made, how, and on what machine."""
-    environment = result.environment
-    images = f"{_counted(len(result.prompts), 'prompt')} × {_counted(result.seeds, 'seed')} at each size"
-    parts = (result.model, images, str(result.sampling), machine(environment), environment.date)
+    """How many images were made, how, by what, and on what machine."""
+    environment, prompts = result.environment, _counted(len(result.prompts), "prompt")
+    counts = {size: len(result.of(DENSE, size)) for size in result.sizes}
+    images = f"{prompts} × {_counted(result.seeds, 'seed')} at each size"
+    if set(counts.values()) != {len(result.prompts) * result.seeds}:
+        images = ", ".join(f"{_counted(count, 'image')} of {label(size)}" for size, count in counts.items())
+    parts = (result.model, images, str(result.sampling), f"ToDo {result.code}", machine(environment), environment.date)
     return " · ".join(filter(None, parts))
 
 
@@ -80,13 +77,13 @@ def label(size: Size) -> str:
 
 def counting_keys(result: Result, size: Size) -> str:
     """How many keys count in dense attention, in words."""
-    share = result.effective_keys[size]
+    share = result.effective_keys(size)
     return "keys that count: not measured" if isnan(share) else f"{share:.0%} of the finest level's keys count"
 
 
 def table(result: Result, size: Size) -> Table:
-    """The scores of each method at one size: means with 95 % confidence intervals. Dense images have an HPF, too. What
-    was measured in no image is left out."""
+    """The scores of each method at one size: means with their intervals. Dense images have an HPF, too. What was
+    measured in no image is left out."""
     known = {head: cell for head, cell in _OPTIONAL.items() if not all(isnan(cell(score)) for score in result.scores)}
     rows = [
         [*_row(result, name, size), *(f"{result.mean(cell, name, size):.3f}" for cell in known.values())]
@@ -103,7 +100,7 @@ def _row(result: Result, name: str, size: Size) -> list[str]:
     return [
         name,
         speedup(result, name, size),
-        ratio(result, name, size),
+        "" if name == PAPER_2 or PAPER_2 not in result.methods else f"{result.ratio(name, PAPER_2, size):.2f}",
         f"{result.mean(lambda score: score.psnr, name, size):.1f}",
         f"{result.mean(lambda score: score.ssim, name, size):.3f}",
         f"{result.mean(lambda score: score.detail, name, size):.3f}",
@@ -115,23 +112,3 @@ def speedup(result: Result, name: str, size: Size) -> str:
     if not result.fits(name, size):
         return OUT_OF_MEMORY
     return f"×{result.speedup(name, size):.2f}" if result.fits(DENSE, size) else f"dense {OUT_OF_MEMORY}"
-
-
-def ratio(result: Result, name: str, size: Size | None = None) -> str:
-    """A method's mean squared error over that of the paper's f=2; '' if that was not measured, and for itself."""
-    return "" if name == PAPER_2 or PAPER_2 not in result.methods else f"{result.ratio(name, PAPER_2, size):.2f}"
-
-
-def error_table(result: Result) -> Table:
-    """Relative errors of single calls along the dense trajectory, by sampling progress."""
-    head = ["", *(f"after {progress:.0%} of the steps" for progress in PROBED)]
-    rows = [
-        [name, *(f"{result.mean(_error(index), name):.4f}" for index in range(len(PROBED)))]
-        for name in result.methods
-        if name != DENSE
-    ]
-    return head, rows
-
-
-def _error(index: int) -> Callable[[Score], float]:
-    return lambda score: score.errors[index] if score.errors else nan

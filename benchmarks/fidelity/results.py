@@ -1,12 +1,13 @@
-"""The results of a fidelity run: statistics, and reading and writing as JSON."""
+"""The results of fidelity runs: what made them, statistics, and reading and writing as JSON."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import nan
+from dataclasses import asdict, dataclass, field, fields
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from benchmarks import output
 from benchmarks.environment import Environment
+from benchmarks.fidelity.methods import METHODS, Layout, picks
 from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
 from benchmarks.sampling import Sampling
@@ -21,15 +23,23 @@ from benchmarks.sampling import Sampling
 Size = tuple[int, int]
 """Height and width of an image in pixels."""
 
-_RESAMPLES = 2000
-_COLUMNS = ("mse", "psnr", "ssim", "detail", "seconds")
-_OPTIONAL_COLUMNS = ("high_pass", "lpips", "flip", "shared")
-"""Not written where no image has them."""
+_ROOT = Path(__file__).parents[2]
+
+_SET, _RESAMPLES = 8, 2000
+"""Images in a set, and sets that are drawn."""
+
+_FIGURES = [each.name for each in fields(Score) if each.type == "float"]
+
+
+class StaleError(Exception):
+    """The present code would not make the images of a published result."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % confidence interval, by bootstrap over images."""
+    """A figure of all images, and the interval in which it is for 95 of 100 sets of eight images: sets are drawn with
+    replacement from all images, whatever their prompts and seeds. So further images do not make it narrower, and one
+    more set of eight is expected inside."""
 
     value: float
     low: float
@@ -47,16 +57,17 @@ class Result:
     """A run.
 
     Attributes:
-        effective_keys: by size, the effective share of keys in dense attention, as `attention.effective_share` defines
-            it; NaN if it could not be measured.
+        code: version and commit of ToDo, as `made_by` gives them.
         model: the checkpoint's name; '' for the embedded model.
+        layouts: where the UNet has self-attention, by size.
     """
 
     environment: Environment
+    code: str
+    model: str
     sampling: Sampling
-    scores: tuple[Score, ...]
-    effective_keys: dict[Size, float]
-    model: str = ""
+    layouts: dict[Size, Layout] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
 
     @property
     def sizes(self) -> list[Size]:
@@ -76,14 +87,46 @@ class Result:
         return len({score.seed for score in self.scores})
 
     def of(self, method: str, size: Size | None = None) -> list[Score]:
-        """A method's scores at one size or at all, sorted by size, prompt and seed, so that methods can be paired."""
-        scores = (score for score in self.scores if score.method == method and size in (None, score.size))
+        """A method's scores at one size or at all, sorted by size, prompt and seed, so that methods can be paired.
+
+        Those of ToDo are found by the tokens that it keeps now, whatever the method was called when it was measured.
+
+        Raises:
+            StaleError: none was measured that keeps the same tokens.
+        """
+        scores = [score for each in ([size] if size else self.sizes) for score in self._at(method, each)]
         return sorted(scores, key=lambda score: (score.size, score.prompt, score.seed))
+
+    def _at(self, method: str, size: Size) -> list[Score]:
+        now = self._picks(method, size)
+        found = [score for score in self.scores if score.size == size and now in ("", score.picks)]
+        if now and not found:
+            height, width = size
+            raise StaleError(
+                f"{method}, {width}×{height}, {self.sampling}: ToDo {self.code} measured no image with the tokens that "
+                "it keeps now; measure again"
+            )
+        name = method if any(score.method == method for score in found) or not now else found[0].method
+        return [score for score in found if score.method == name]
+
+    def has(self, method: str, size: Size) -> bool:
+        """Whether a method was measured at a size, under that name or another."""
+        now = self._picks(method, size)
+        return any(
+            score.size == size and (score.method == method or (now and score.picks == now)) for score in self.scores
+        )
+
+    def _picks(self, method: str, size: Size) -> str:
+        return picks(METHODS[method], self.layouts[size], self.sampling.steps) if method in METHODS else ""
+
+    def effective_keys(self, size: Size) -> float:
+        """The effective share of keys in dense attention, the mean over prompts; NaN if it could not be measured."""
+        return self.mean(lambda score: score.effective_keys, DENSE, size).value
 
     def mean(self, figure: Callable[[Score], float], method: str, size: Size | None = None) -> Interval:
         """The mean of a figure over a method's images. Images without it (NaN) are left out."""
         figures = [figure(score) for score in self.of(method, size)]
-        return _bootstrap([[value for value in figures if not np.isnan(value)]], np.mean)
+        return _interval([[value for value in figures if not isnan(value)]])
 
     def ratio(
         self,
@@ -92,17 +135,16 @@ class Result:
         size: Size | None = None,
         figure: Callable[[Score], float] = lambda score: score.mse,
     ) -> Interval:
-        """A method's mean squared error, or another figure, over another method's, resampled in pairs. Images without
+        """A method's mean squared error, or another figure, over another method's, drawn in pairs. Images without
         either are left out."""
         pairs = zip(self.of(method, size), self.of(other, size), strict=True)
         errors = [pair for one, two in pairs if not np.isnan(pair := (figure(one), figure(two))).any()]
-        return _bootstrap(list(zip(*errors, strict=True)) or [[], []], _ratio_of_means)
+        return _interval(list(zip(*errors, strict=True)) or [[], []])
 
     def speedup(self, method: str, size: Size) -> float:
-        """Dense time over a method's: the median over images; NaN if there is no image with both. The images of a batch
-        share its time equally."""
+        """Dense time over a method's: the median over images; NaN if there is no image with both."""
         pairs = zip(self.of(DENSE, size), self.of(method, size), strict=True)
-        ratios = [ratio for dense, score in pairs if not np.isnan(ratio := dense.seconds / score.seconds)]
+        ratios = [ratio for dense, score in pairs if not isnan(ratio := dense.seconds / score.seconds)]
         return float(np.median(ratios)) if ratios else nan
 
     def changes(self, method: str, size: Size) -> bool:
@@ -111,33 +153,49 @@ class Result:
 
     def fits(self, method: str, size: Size) -> bool:
         """Whether all of a method's images fitted in memory."""
-        return not any(np.isnan(score.seconds) for score in self.of(method, size))
+        return not any(isnan(score.seconds) for score in self.of(method, size))
 
 
-def _ratio_of_means(numerators: Any, denominators: Any, axis: int = -1) -> Any:
-    return numerators.mean(axis) / denominators.mean(axis)
+def made_by() -> str:
+    """ToDo's version and, in a checkout, its commit; a '+' stands for changes since."""
+    version = re.search(r'^version = "(.+)"', (_ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    git = [
+        "git",
+        f"--git-dir={_ROOT / '.git'}",
+        f"--work-tree={_ROOT}",
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--exclude=*",
+    ]
+    try:
+        commit = subprocess.run(git, capture_output=True, encoding="utf-8", check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        commit = ""
+    return f"{version[1] if version else ''} {commit}".strip()
 
 
-def _bootstrap(values: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval:
-    from scipy.stats import bootstrap
-
-    columns = tuple(np.asarray(column, dtype=float) for column in values)
-    if not len(columns[0]):
+def _interval(columns: Sequence[Sequence[float]]) -> Interval:
+    """Of the mean of a column, or of one column's mean over another's."""
+    values = np.asarray(columns, dtype=float)
+    count = values.shape[1]
+    if not count:
         return Interval(nan, nan, nan)
-    value = float(statistic(*columns))
-    if len(columns[0]) < 2 or not np.isfinite(value):
+    sets = np.random.default_rng(0).integers(count, size=(_RESAMPLES, min(count, _SET)))
+    figures = [
+        means[0] / means[1] if len(means) == 2 else means[0] for means in (values.mean(1), values[:, sets].mean(2))
+    ]
+    value = float(figures[0])
+    if count < 2 or not np.isfinite(value):
         return Interval(value, value, value)
-    interval = bootstrap(
-        columns, statistic, paired=True, vectorized=True, n_resamples=_RESAMPLES, method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return Interval(value, float(interval.low), float(interval.high))
+    low, high = np.quantile(figures[1], [0.025, 0.975])
+    return Interval(value, float(low), float(high))
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Writes runs as JSON, in columns: for each size and method, a list of each figure by prompt and seed."""
+    """Writes runs as JSON, in columns: for each size and method, a list of each figure by image."""
     text = json.dumps([_to_json(result) for result in results], ensure_ascii=False, indent=1)
-    output.write_text(_compact(text) + "\n", path)
+    output.write_text(re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match.group().split()), text) + "\n", path)
 
 
 def read(path: Path) -> list[Result]:
@@ -147,71 +205,52 @@ def read(path: Path) -> list[Result]:
 
 def _to_json(result: Result) -> dict[str, Any]:
     return {
-        "environment": asdict(result.environment),
+        "code": result.code,
         "model": result.model,
+        "environment": asdict(result.environment),
         "sampling": asdict(result.sampling),
         "sizes": [
             {
-                "size": list(size),
-                "effective_keys": _known(result.effective_keys[size]),
-                "images": [[score.prompt, score.seed] for score in result.of(DENSE, size)],
-                "methods": {method: _columns(result.of(method, size)) for method in result.methods},
+                "size": size,
+                **result.layouts[size]._asdict(),
+                "methods": [
+                    _columns(scores)
+                    for method in result.methods
+                    if (scores := [each for each in result.scores if (each.method, each.size) == (method, size)])
+                ],
             }
             for size in result.sizes
         ],
     }
 
 
+def _columns(scores: Sequence[Score]) -> dict[str, Any]:
+    """The scores of a method at a size. A figure that no image has takes no column."""
+    columns = {name: [_rounded(getattr(score, name)) for score in scores] for name in _FIGURES}
+    known = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+    first = {name: getattr(scores[0], name) for name in ("method", "kept", "picks")}
+    return first | {name: [getattr(score, name) for score in scores] for name in ("prompt", "seed")} | known
+
+
 def _from_json(values: dict[str, Any]) -> Result:
-    scores = [score for size in values["sizes"] for score in _scores(size)]
-    effective_keys = {_size(size): _figure(size["effective_keys"]) for size in values["sizes"]}
-    environment, sampling = Environment(**values["environment"]), Sampling(**values["sampling"])
-    return Result(environment, sampling, tuple(scores), effective_keys, values.get("model", ""))
+    layouts, scores = {}, []
+    for each in values["sizes"]:
+        height, width = each["size"]
+        layouts[height, width] = Layout(tuple(each["latent"]), tuple(each["depths"]))
+        for columns in each["methods"]:
+            what: dict[str, Any] = {"size": (height, width), "kept": tuple(columns.pop("kept"))}
+            what |= {name: columns.pop(name) for name in ("method", "picks")}
+            for row in zip(*columns.values(), strict=True):
+                figures: dict[str, Any] = {
+                    name: nan if value is None else value for name, value in zip(columns, row, strict=True)
+                }
+                scores.append(Score(**what, **figures))
+    return Result(
+        Environment(**values["environment"]), values["code"], values["model"], Sampling(**values["sampling"]),
+        layouts, tuple(scores),
+    )  # fmt: skip
 
 
-def _columns(scores: Sequence[Score]) -> dict[str, list[float | None]]:
-    columns = {name: [_rounded(getattr(score, name)) for score in scores] for name in _COLUMNS + _OPTIONAL_COLUMNS}
-    columns = {name: column for name, column in columns.items() if name in _COLUMNS or any(map(_is_known, column))}
-    # Single calls are compared in some images only; the others get null.
-    missing = (None,) * max((len(score.errors) for score in scores), default=0)
-    errors = zip(*(score.errors or missing for score in scores), strict=True)
-    return columns | {f"error {index}": list(map(_rounded, column)) for index, column in enumerate(errors)}
-
-
-def _scores(size: dict[str, Any]) -> list[Score]:
-    scores = []
-    for method, columns in size["methods"].items():
-        error_columns = [columns[name] for name in columns if name.startswith("error ")]
-        for index, (prompt, seed) in enumerate(size["images"]):
-            named = (*_COLUMNS, *(name for name in _OPTIONAL_COLUMNS if name in columns))
-            figures = {name: _figure(columns[name][index]) for name in named}
-            errors = tuple(column[index] for column in error_columns)
-            scores.append(Score(method, prompt, seed, _size(size), errors=() if None in errors else errors, **figures))
-    return scores
-
-
-def _size(values: dict[str, Any]) -> Size:
-    height, width = values["size"]
-    return height, width
-
-
-def _rounded(value: float | None) -> float | None:
-    """Four significant digits; None for NaN, which JSON lacks, and for None."""
-    return None if value is None or np.isnan(value) else float(f"{value:.4g}")
-
-
-def _is_known(value: float | None) -> bool:
-    return value is not None
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _figure(value: float | None) -> float:
-    return nan if value is None else value
-
-
-def _compact(text: str) -> str:
-    """Indented JSON with each innermost list on one line."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match.group().split()), text)
+def _rounded(value: float) -> float | None:
+    """Four significant digits; None for NaN, which JSON lacks."""
+    return None if isnan(value) else float(f"{value:.4g}")

@@ -1,30 +1,35 @@
-"""Makes images of a prompt with every method from the same noise, and scores them against the dense ones."""
+"""Makes an image with every method from the same noise, and scores it against the dense one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import similarity
 from benchmarks.environment import now
-from benchmarks.fidelity.calls import Call, recorded, relative_error, shared_part
-from benchmarks.fidelity.methods import METHODS
-from benchmarks.method import DENSE, Method
+from benchmarks.fidelity.attention import effective_share
+from benchmarks.fidelity.methods import Layout, picks
+from benchmarks.hooks import attached
+from benchmarks.method import DENSE, Method, dense_attention
 from benchmarks.perceptual import flip, lpips
 from benchmarks.sampling import ImageModel, Request
 from todo.timing import is_out_of_memory, wait
-
-PROBED = (0.1, 0.4, 0.8)
-"""The sampling progress at which single calls along the dense trajectory are compared by default."""
+from todo.unet import find_self_attention
 
 _MERGING_SEED = 0
 """Token merging draws from torch's default generator, so a seed makes it repeatable."""
+
+_ATTENTION_STEPS = 5
+"""So many steps are enough to measure how many keys count, which hardly depends on the number of steps."""
+
+_DENSE = Method(DENSE, dense_attention)
 
 _Made = TypeVar("_Made")
 
@@ -36,33 +41,33 @@ class Score:
 
     Attributes:
         size: (height, width) in pixels.
+        kept: how many keys a query sees at each level, finest first; () if the image did not fit in memory.
+        picks: which tokens are kept, as `methods.picks` defines it.
         mse: mean squared error of the final latent.
         psnr: of the image, in dB.
         ssim: of the image.
         detail: energy of fine detail relative to the dense image's.
-        errors: of single calls along the dense trajectory, at the sampling progress that was probed: norm of the
-            difference over the dense norm. Empty if single calls were not compared.
-        seconds: of the whole sampling loop, over the number of images in its batch.
+        seconds: of the whole sampling loop.
         high_pass: of the image itself, as `similarity.high_pass` defines it.
         lpips, flip: perceptual distances of the image, as `perceptual` defines them.
-        shared: how much of the errors of the probed calls is the same in all of them, as `calls.shared_part` defines
-            it.
+        effective_keys: of a dense image with the first seed, as `attention.effective_share` defines it.
     """
 
     method: str
     prompt: str
     seed: int
     size: tuple[int, int]
-    mse: float
-    psnr: float
-    ssim: float
-    detail: float
-    errors: tuple[float, ...]
-    seconds: float
+    kept: tuple[int, ...] = ()
+    picks: str = ""
+    mse: float = nan
+    psnr: float = nan
+    ssim: float = nan
+    detail: float = nan
+    seconds: float = nan
     high_pass: float = nan
     lpips: float = nan
     flip: float = nan
-    shared: float = nan
+    effective_keys: float = nan
 
     @property
     def image_mse(self) -> float:
@@ -71,54 +76,52 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A method's images for a request, in the order of its seeds. There are none if they did not fit in memory."""
-
-    scores: list[Score]
-    images: list[Any]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    latents: Tensor
-    images: list[Any]
+class _Image:
+    latent: Tensor
+    pixels: Any
     seconds: float
+    kept: tuple[int, ...]
 
 
 def score(
-    image_model: ImageModel,
-    request: Request,
-    methods: Sequence[str],
-    probed: Sequence[float] = PROBED,
-    perceptual: bool = True,
-) -> Iterator[Scored]:
-    """Scores each method for each image of the request. Dense images are always made, to compare with.
+    image_model: ImageModel, request: Request, methods: Iterable[Method], perceptual: bool = True
+) -> Iterator[tuple[Score, Any]]:
+    """Scores each method for the image of a request, which has one seed. The dense image is always made, to compare
+    with.
 
     Args:
-        methods: names.
-        probed: the sampling progress at which single calls are compared, too.
         perceptual: whether perceptual distances are measured, which take longer than the others.
 
     Yields:
-        Each method's scores and images, in the methods' order.
+        Each method's score and image, in the methods' order. The image is None if it did not fit in memory.
     """
-    sampling = request.sampling
-    steps = [int(progress * sampling.steps) for progress in probed]
-    calls: dict[int, Call] = {}
 
-    def make_dense() -> _Batch:
-        image_model.sample(replace(request, sampling=replace(sampling, steps=1)))  # warms up
-        with recorded(image_model.unet, sampling, steps, calls):
-            return _make(image_model, request, METHODS[DENSE])
+    def make_dense() -> _Image:
+        image_model.sample(replace(request, sampling=replace(request.sampling, steps=1)))  # warms up
+        return _make(image_model, request, _DENSE)
 
+    (seed,) = request.seeds
     dense = if_it_fits(make_dense)
-    for name in methods:
-        method = METHODS[name]
-        batch = dense if name == DENSE else if_it_fits(partial(_make, image_model, request, method))
-        scores = [_score(request, name, index, batch, dense, perceptual) for index in range(len(request.seeds))]
-        if batch and dense and calls:
-            scores = _with_errors(scores, image_model, request, method, [calls[step] for step in steps])
-        yield Scored(scores, batch.images if batch else [])
+    for method in methods:
+        image = dense if method.name == DENSE else if_it_fits(partial(_make, image_model, request, method))
+        found = Score(
+            method.name, request.prompt, seed, request.size,
+            picks=picks(method, layout(image_model, request.size), request.sampling.steps),
+        )  # fmt: skip
+        if image:
+            high_pass = similarity.high_pass(image.pixels)
+            found = replace(found, kept=image.kept, seconds=image.seconds, high_pass=high_pass)
+        if image and dense:
+            found = _compared(found, image, dense, perceptual)
+        if method.name == DENSE and seed == 0:
+            found = replace(found, effective_keys=_share(image_model, request))
+        yield found, image.pixels if image else None
+
+
+def layout(image_model: ImageModel, size: tuple[int, int]) -> Layout:
+    """Where the model's UNet has self-attention for images of `size` = (height, width) in pixels."""
+    depths = {block.depth for block in find_self_attention(image_model.unet)}
+    return Layout(image_model.latent_size(size), tuple(sorted(depths)))
 
 
 def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
@@ -134,57 +137,49 @@ def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
     return None
 
 
-def _make(image_model: ImageModel, request: Request, method: Method) -> _Batch:
+def _make(image_model: ImageModel, request: Request, method: Method) -> _Image:
     clock = now(image_model.device)
     torch.manual_seed(_MERGING_SEED)
-    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
+    kept: dict[int, int] = {}
+    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch, _counted(image_model, kept):
         wait(image_model.device)
         start = clock()
         latents = image_model.sample(request, patch)
         wait(image_model.device)
-        seconds = (clock() - start) / len(request.seeds)
-    return _Batch(latents, image_model.decode(latents), seconds)
+        seconds = clock() - start
+    (pixels,) = image_model.decode(latents)
+    return _Image(latents[0].float(), pixels, seconds, tuple(kept[depth] for depth in sorted(kept)))
 
 
-@torch.inference_mode()
-def _with_errors(
-    scores: list[Score], image_model: ImageModel, request: Request, method: Method, calls: Sequence[Call]
-) -> list[Score]:
-    """The scores with the errors of recorded calls."""
-    torch.manual_seed(_MERGING_SEED)
-    with method.apply(image_model.unet, image_model.latent_size(request.size)) as patch:
-        vectors = [relative_error(image_model.unet, request, call, patch) for call in calls]
-    errors, shared = torch.stack([vector.norm(dim=1) for vector in vectors], dim=1).tolist(), shared_part(vectors)
-    return [
-        replace(each, errors=tuple(errors[index]), shared=float(shared[index])) for index, each in enumerate(scores)
-    ]
+@contextmanager
+def _counted(image_model: ImageModel, kept: dict[int, int]) -> Iterator[None]:
+    """Stores how many keys a query sees, by level: the least of all calls within a `with` block."""
+
+    def count(depth: int) -> Callable[..., None]:
+        def store(module: nn.Module, args: tuple[Any, ...], keys: Tensor) -> None:
+            kept[depth] = min(keys.shape[1], kept.get(depth, keys.shape[1]))
+
+        return store
+
+    blocks: Any = find_self_attention(image_model.unet)
+    with attached(block.attention.to_k.register_forward_hook(count(block.depth)) for block in blocks):
+        yield
 
 
-def _score(
-    request: Request, method: str, index: int, batch: _Batch | None, dense: _Batch | None, perceptual: bool
-) -> Score:
-    alone = Score(
-        method=method,
-        prompt=request.prompt,
-        seed=request.seeds[index],
-        size=request.size,
-        mse=nan,
-        psnr=nan,
-        ssim=nan,
-        detail=nan,
-        errors=(),
-        seconds=batch.seconds if batch else nan,
-        high_pass=similarity.high_pass(batch.images[index]) if batch else nan,
-    )
-    if not batch or not dense:
-        return alone
-    pair = batch.images[index], dense.images[index]
+def _compared(found: Score, image: _Image, dense: _Image, perceptual: bool) -> Score:
+    pair = image.pixels, dense.pixels
     return replace(
-        alone,
-        mse=float((batch.latents[index].float() - dense.latents[index].float()).square().mean()),
+        found,
+        mse=float((image.latent - dense.latent).square().mean()),
         psnr=similarity.psnr(*pair),
         ssim=similarity.ssim(*pair),
         detail=similarity.detail(*pair),
         lpips=lpips(*pair) if perceptual else nan,
         flip=flip(*pair) if perceptual else nan,
     )
+
+
+def _share(image_model: ImageModel, request: Request) -> float:
+    sampling = replace(request.sampling, steps=min(request.sampling.steps, _ATTENTION_STEPS))
+    share = if_it_fits(lambda: effective_share(image_model, replace(request, sampling=sampling)))
+    return nan if share is None else share

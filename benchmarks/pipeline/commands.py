@@ -40,10 +40,9 @@ def speed(options: argparse.Namespace) -> int:
 
 def fidelity(options: argparse.Namespace) -> int:
     """Measures how close images stay to the dense ones; with `--paper`, under the paper's conditions."""
-    from benchmarks.fidelity import checkpoint, paper
-    from benchmarks.fidelity.methods import ON_CHECKPOINTS as METHODS
+    from benchmarks.fidelity import paper, run
+    from benchmarks.fidelity.methods import ON_CHECKPOINTS
     from benchmarks.fidelity.report import as_text
-    from benchmarks.fidelity.run import Task, methods
 
     refuse(options, ["workers"], "a checkpoint is measured in one process")
     if options.prompts:
@@ -51,14 +50,15 @@ def fidelity(options: argparse.Namespace) -> int:
     if options.paper:
         refuse(options, ["size", "steps", "sampler", "guidance", "compare"], "is fixed by --paper")
     prompts = read_prompts(options.prompts) if options.prompts else list(dict.fromkeys(options.prompt or PROMPTS))
-    task = Task(
+    task = run.Task(
         sizes=[paper.SIZE] if options.paper else list(dict.fromkeys(map(read_size, options.size or ["1024"]))),
-        prompts=prompts, seeds=options.seeds or 1, batch=1,
-        methods=list(paper.METHODS) if options.paper else methods(options.compare, METHODS),
+        prompts=prompts, seeds=options.seeds or 1,
+        methods=list(paper.METHODS) if options.paper else run.methods(options.compare, ON_CHECKPOINTS),
         sampling=sampling(options, paper.SAMPLING if options.paper else PUBLISHED),
     )  # fmt: skip
     output.files(options.output, options.name, "json", "png")
-    result = checkpoint.run(_image_model(options), loading.name(options.pipeline), task, options.output, options.name)
+    name = loading.name(options.pipeline)
+    result = run.run(task, options.output, options.name, image_model=_image_model(options), model=name)
     if options.paper:
         print(f"\nThe paper's Table 1\n\n{as_text(paper.table(result))}")
     return 0
@@ -66,13 +66,14 @@ def fidelity(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Makes one sheet."""
-    from benchmarks.pipeline import sheet
+    from benchmarks import demo
 
     refuse(options, list(KNOBS), "the sheet of a checkpoint has fixed settings: the paper's, the defaults, 32 per side")
     size = read_size(options.size or "1024")
     request = Request(options.prompt, (options.seed,), size, sampling(options, PUBLISHED))
-    (path,) = output.files(options.output, options.name, "png")
-    sheet.run(_image_model(options), loading.name(options.pipeline), request, path)
+    output.files(options.output, options.name, "png")
+    name = loading.name(options.pipeline)
+    demo.run(_image_model(options), name, request, demo.ON_CHECKPOINTS, options.output, options.name)
     return 0
 
 

@@ -4,10 +4,9 @@ parts          which document has which generated part
 knobs          the table of settings
 gains          work and speed-up by size
 speed          tables of the published speed run
-fidelity       tables of the published fidelity run and of the study
+fidelity       tables and sentences of the published fidelity run, the study and runs on checkpoints
 choice         the settings' errors beside their speeds
-sheets         the sheets in the guide, on their own
-checkpoints    the table of fidelity runs on checkpoints
+sheets         the pictures of the embedded model's images: `make pictures`
 compatibility  the matrix of hosts and other extensions, from the rows in matrix/ and the records of live tests
 """
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.fidelity.methods import GRIDS, PAPER, named, of_trained
-from benchmarks.fidelity.report import label
-from benchmarks.fidelity.results import Interval, Result
+from benchmarks.fidelity.methods import GRIDS
+from benchmarks.fidelity.results import Result
 from benchmarks.output import markdown
 from benchmarks.sampling import PUBLISHED
 from benchmarks.speed.methods import HYPERTILE
 from benchmarks.speed.report import MODELS
 from benchmarks.speed.results import Result as SpeedResult
 from benchmarks.speed.results import SizeResult
-from docs.generate.fidelity import studied
+from docs.generate.fidelity import largest_error
 from docs.generate.speed import GPU, published, speedup
 
 _AS_FAST = 0.99
@@ -29,25 +28,11 @@ def target_table() -> str:
         "all others": lambda result: result.sampling != PUBLISHED and result.sampling.sampler != "lcm",
     }
     rows = [
-        [f"{grid} per side", *(_largest(grid, chosen) for chosen in conditions.values()), *_slower(grid)]
+        [f"{grid} per side", *(largest_error(grid, chosen) for chosen in conditions.values()), *_slower(grid)]
         for grid in GRIDS
     ]
     head = ["", *(f"{name}: largest error / paper's f=2" for name in conditions)]
     return markdown([*head, *(f"{MODELS[model]}: slower than HyperTile at" for model in GPU)], rows)
-
-
-def _largest(grid: int, chosen: Callable[[Result], bool]) -> str:
-    """The largest ratio of errors, and in which condition and at which size."""
-    ratios: list[tuple[Interval, str]] = []
-    for result in filter(chosen, studied()):
-        if of_trained(grid) not in result.methods:
-            continue
-        where = "" if result.sampling == PUBLISHED else f"{result.sampling}, "
-        ratios += [
-            (result.ratio(of_trained(grid), named(PAPER, 2), size), f"{where}{label(size)}") for size in result.sizes
-        ]
-    ratio, where = max(ratios, key=lambda each: each[0].value)
-    return f"{ratio:.2f}: {where}"
 
 
 def _slower(grid: int) -> Iterator[str]:

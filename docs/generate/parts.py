@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, checkpoints, choice, code_map, fidelity, gains, knobs, speed
+from docs.generate import ROOT, choice, code_map, fidelity, gains, knobs, speed
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -62,16 +62,14 @@ PARTS = {
     (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
     (GUIDE, "work"): gains.work_table,
     (FIDELITY, "loss"): fidelity.loss_table,
-    (FIDELITY, "checkpoints"): checkpoints.checkpoint_table,
+    (FIDELITY, "checkpoints"): fidelity.checkpoint_table,
     (FIDELITY, "sizes"): fidelity.size_tables,
-    (FIDELITY, "errors"): fidelity.error_table,
+    (FIDELITY, "findings"): fidelity.findings,
     (FIDELITY, "choice"): fidelity.choice_table,
     (FIDELITY, "formats"): fidelity.format_table,
     (FIDELITY, "target"): choice.target_table,
-    (FIDELITY, "credential"): fidelity.credential_table,
-    (FIDELITY, "shared"): fidelity.shared_table,
-    (FIDELITY, "samplings"): fidelity.sampling_table,
-    (FIDELITY, "variants"): fidelity.variant_table,
+    (FIDELITY, "default"): fidelity.default_findings,
+    (FIDELITY, "credential"): fidelity.credential,
     (CARD, "photographs"): photograph_table,
 }
 """The function that makes each generated part, by document and name."""

@@ -1,6 +1,10 @@
-"""`python -m docs.generate.sheets`: the sheets in the guide, as the WebUI draws them, of the embedded model's images.
+"""`make pictures`: the pictures of the embedded model's images. `python -m docs.generate.sheets NAME ...` makes some.
 
-Not part of `make docs`: the seconds on them differ from run to run.
+demo     docs/demo.jpg: dense, the default, and their difference
+page     docs/compare.jpg and docs/choose.jpg: the WebUI's sheets
+card     the model card's benchmarks/tiny/samples.jpg
+
+Not part of `make docs`: the seconds on them differ from run to run, and are worth something on a quiet machine only.
 """
 
 from __future__ import annotations
@@ -9,45 +13,76 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageFont
 
+from benchmarks import demo, interrupt, style
 from benchmarks.environment import now
-from benchmarks.sampling import Request, Sampling
-from benchmarks.tiny.model import TinyModel, load
-from benchmarks.tiny.sampler import decode, sample
+from benchmarks.fidelity.methods import kept_of_trained
+from benchmarks.fidelity.run import begin
+from benchmarks.fidelity.scores import score
+from benchmarks.sampling import PUBLISHED, Request, Sampling
+from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS
+from benchmarks.tiny.photographs import PROMPTS
+from benchmarks.tiny.sampler import TinyImageModel
 from docs.generate import ROOT
 from todo import Settings, patched
+from todo.settings import KNOBS
 from todo.webui.compare import choice, pair
 from todo.webui.compare.column import Column, with_fidelity
 
-REQUEST = Request("a cup of coffee", (4,), (256, 256), Sampling(25, "dpm++ 2m", guidance=5.0))
+DOCS = ROOT / "docs"
+REQUEST = Request("a cup of coffee", (4,), (256, 256), PUBLISHED)
 RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
 
 
-def main() -> int:
-    """Returns the exit status."""
-    model = load()
-    sample(model, replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
-    others = [ratio for ratio in RATIOS if ratio != CHOSEN]
-    columns = with_fidelity([_column(model, ratio) for ratio in (CHOSEN, None, *others)])
-    todo, dense = columns[:2]
-    _save(pair.draw([replace(todo, label="ToDo"), dense], _font), "compare.jpg")
-    _save(choice.draw(columns, _font), "choose.jpg")
+def main(names: list[str]) -> int:
+    """Makes the pictures of the given names, or all, and returns the exit status."""
+    makers = {"demo": demo_picture, "page": page_pictures, "card": card_picture}
+    model = begin()
+    for name in names or makers:
+        for path in makers[name](model):
+            print(path)
     return 0
 
 
-def _column(model: TinyModel, ratio: float | None) -> Column:
+def demo_picture(model: TinyImageModel) -> list[Path]:
+    """What `python -m benchmarks demo` draws, with the default's share of keys/values."""
+    panels = demo.with_settings(Settings(grid=kept_of_trained(KNOBS["grid"].default)))
+    made = list(score(model, REQUEST, panels.values(), perceptual=False))
+    figure = demo.sheet("the embedded model", REQUEST, panels, made)
+    style.save(lambda: figure, DOCS / "demo.jpg", dpi=90)
+    return [DOCS / "demo.jpg"]
+
+
+def page_pictures(model: TinyImageModel) -> list[Path]:
+    """The sheets as the page draws them: a pair, and a choice of ratios at all levels."""
+    model.sample(replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
+    others = [ratio for ratio in RATIOS if ratio != CHOSEN]
+    columns = with_fidelity([_column(model, ratio) for ratio in (CHOSEN, None, *others)])
+    todo, dense = columns[:2]
+    sheets = {
+        "compare.jpg": pair.draw([replace(todo, label="ToDo"), dense], _font),
+        "choose.jpg": choice.draw(columns, _font),
+    }
+    for name, sheet in sheets.items():
+        sheet.save(DOCS / name, quality=90)
+    return [DOCS / name for name in sheets]
+
+
+def _column(model: TinyImageModel, ratio: float | None) -> Column:
     """Images at a ratio at all levels; None is dense."""
     settings = Settings(factor=ratio, deep_factor=ratio) if ratio else None
     clock = now(model.device)
     with patched(model.unet, settings) if settings else nullcontext() as patch:
         start = clock()
-        latents = sample(model, REQUEST, patch)
+        latents = model.sample(REQUEST, patch)
         seconds = clock() - start
-    images = [Image.fromarray((image * 255).round().astype("uint8")) for image in decode(model, latents)]
+    images = [_image(pixels) for pixels in model.decode(latents)]
     label = f"ratio {ratio:g}" if ratio else "dense"
     return Column(label, settings, ratio == CHOSEN, images, (), REQUEST.seeds, REQUEST.seeds, seconds)
 
@@ -57,11 +92,30 @@ def _font(size: int) -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def _save(sheet: Image.Image, name: str) -> None:
-    path = ROOT / "docs" / name
-    sheet.save(path, quality=90)
-    print(path)
+def card_picture(model: TinyImageModel) -> list[Path]:
+    path = WEIGHTS.with_name("samples.jpg")
+    _image(card(model, PROMPTS, TRAINED_SIDE)).save(path, quality=85)
+    return [path]
+
+
+def card(model: TinyImageModel, prompts: tuple[str, ...], side: int) -> Any:
+    """The sheet of the model card, (height, width, 3) in [0, 1], two prompts side by side: of each two images with
+    `side` pixels per side, two mirrored ones below them, and one of twice the size beside them."""
+
+    def images(prompt: str, seeds: tuple[int, ...], side: int) -> Any:
+        return np.concatenate(model.decode(model.sample(Request(prompt, seeds, (side, side)))), axis=1)
+
+    def cell(prompt: str) -> Any:
+        small = np.concatenate([images(text, (0, 1), side) for text in (prompt, f"{prompt} {MIRRORED}")])
+        return np.concatenate([small, images(prompt, (0,), 2 * side)], axis=1)
+
+    cells = list(map(cell, prompts))
+    return np.concatenate([np.concatenate(cells[start : start + 2], axis=1) for start in range(0, len(cells), 2)])
+
+
+def _image(pixels: Any) -> Image.Image:
+    return Image.fromarray((pixels.clip(0, 1) * 255).round().astype("uint8"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupt.run(lambda: main(sys.argv[1:])))

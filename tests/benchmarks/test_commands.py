@@ -188,7 +188,7 @@ def test_a_signal_ends_a_fidelity_run_and_its_workers(tmp_path, number, receiver
         assert running.returncode == 130
         last = printed.strip().splitlines()[-1]
         assert last.startswith(f"Interrupted: {tmp_path / 'fidelity.json'} has ")
-        assert last.endswith(" of 4000 seeds.")
+        assert last.endswith(" of 8000 images; the same command goes on there.")
 
 
 def test_a_long_operation_is_interrupted():

@@ -1,4 +1,4 @@
-"""The demo: two images from one seed, and their table."""
+"""The demo: an image, dense and with ToDo, from the same noise, and what is printed about them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from PIL import Image
 
 from benchmarks import demo
 from benchmarks.commands import main
+from benchmarks.fidelity.scores import score
 from benchmarks.sampling import Request, Sampling
-from benchmarks.tiny.sampler import decode, sample
+from benchmarks.tiny.sampler import TinyImageModel
 from todo import Settings
 
 
-def test_the_demo_shows_the_images_that_the_sampler_makes(tiny_model):
+def test_it_draws_both_images_and_their_difference(tiny_model):
     request = Request("a rocket", (7,), (64, 64), Sampling(3))
-    result = demo.make(tiny_model, request, Settings(mode="manual", factor=2))
-    assert np.array_equal(result.dense, decode(tiny_model, sample(tiny_model, request))[0])
-    assert not np.array_equal(result.todo, result.dense)
-    assert {len(rounds) for rounds in result.seconds.values()} == {3}
-    assert {(row.tokens, row.kept) for row in result.report if row.downsampled} == {(256, 64)}
+    panels = demo.with_settings(Settings(mode="manual", factor=2))
+    made = list(score(TinyImageModel(tiny_model), request, panels.values(), perceptual=False))
+    (_, dense), (found, todo) = made
+    drawn = demo.sheet("the embedded model", request, panels, made)
+    shown = [axes.get_images()[0].get_array() for axes in drawn.axes]
+    assert (shown[0] == dense).all()
+    assert (shown[1] == todo).all()
+    np.testing.assert_allclose(shown[2], (8 * abs(todo - dense)).clip(0, 1))
+    assert found.kept == (64, 64, 16)
 
 
-def test_the_command_prints_a_table_and_writes_an_image(tmp_path, capsys):
+def test_the_command_says_what_it_made(tmp_path, capsys):
     arguments = ["--prompt", "a cat", "--size", "128x64", "--factor", "4", "--mode", "manual", "--steps", "2"]
     assert main(["demo", *arguments, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for line in ("'a cat', 128×64, seed 0, euler, 2 steps", "level 1: 512 → 32", "speed-up     ×", "PSNR", "SSIM"):
-        assert line in printed
+    for text in ("“a cat”\nthe embedded model, 128×64, seed 0, dpm++ 2m, 2 steps, guidance 5", "\nToDo, factor 4: ",
+                 "32 of 512 keys/values", "(×", "PSNR", "SSIM"):  # fmt: skip
+        assert text in printed
     with Image.open(tmp_path / "demo.png") as image:
         assert image.width > 1000
 

@@ -11,14 +11,20 @@ import torch
 from torch.nn import functional
 
 from benchmarks.sampling import SAMPLERS, Request, Sampling
-from benchmarks.tiny import latents, model, photographs, sheet, train
-from benchmarks.tiny.sampler import decode, noise_schedule, predict, sample
+from benchmarks.tiny import latents, model, photographs, train
+from benchmarks.tiny.sampler import TinyImageModel, noise_schedule
+from docs.generate.sheets import card
 from todo import Patch, Settings, SettingsError, patched
 
 
 @pytest.fixture(scope="module")
 def images():
     return [photographs.load(photograph) for photograph in photographs.PHOTOGRAPHS]
+
+
+@pytest.fixture
+def image_model(tiny_model):
+    return TinyImageModel(tiny_model)
 
 
 @pytest.fixture
@@ -132,12 +138,12 @@ def test_training_in_parts_gives_the_same_weights(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "seeds"), [(128, (0, 1)), (256, (0,))])
-def test_images_resemble_the_photograph_of_their_prompt(tiny_model, images, side, seeds):
+def test_images_resemble_the_photograph_of_their_prompt(tiny_model, image_model, images, side, seeds):
     """At the trained size and at twice that size, an image is closer to its prompt's photograph, mirrored or not, than
     to any other, when both are scaled down to thumbnails."""
     thumbnails = torch.cat([_thumbnail(torch.stack([image, image.flip(2)])) for image in images])
     for index, photograph in enumerate(photographs.PHOTOGRAPHS):
-        latent = sample(tiny_model, Request(photograph.prompt, seeds, (side, side), Sampling(10)))
+        latent = image_model.sample(Request(photograph.prompt, seeds, (side, side), Sampling(10)))
         for image in _thumbnail(tiny_model.transform.decode(latent)):
             distances = (thumbnails - image).square().mean(1).unflatten(0, (-1, 2)).amin(1)
             assert int(distances.argmin()) == index, (photograph.prompt, distances)
@@ -151,7 +157,7 @@ def _thumbnail(images):
     return functional.interpolate(square, (8, 8), mode="area").flatten(1)
 
 
-def test_the_euler_sampler_is_eulers_method(tiny_model):
+def test_the_euler_sampler_is_eulers_method(tiny_model, image_model):
     """Each step moves along (x − x₀) / σ. Source: Karras et al., 2022, algorithm 1 without churn."""
     request = Request("a rocket", (5,), (64, 64), Sampling(4))
     kept = noise_schedule().alphas_cumprod.double()
@@ -164,57 +170,52 @@ def test_the_euler_sampler_is_eulers_method(tiny_model):
         for time, sigma, following in zip(times.float(), sigmas, sigmas[1:], strict=False):
             clean = tiny_model(x / (sigma**2 + 1).sqrt(), time[None], tiny_model.context(["a rocket"], (64, 64)))
             x = x + (x - clean) / sigma * (following - sigma)
-    torch.testing.assert_close(sample(tiny_model, request), x, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(image_model.sample(request), x, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_is_reproducible_and_independent_of_the_batch(tiny_model, sampler):
+def test_every_sampler_is_reproducible_and_independent_of_the_batch(image_model, sampler):
     request = Request("a cat", (3, 4), (64, 64), Sampling(3, sampler))
-    first = sample(tiny_model, request)
+    first = image_model.sample(request)
     assert first.isfinite().all()
-    assert torch.equal(first, sample(tiny_model, request))
-    alone = sample(tiny_model, Request("a cat", (4,), (64, 64), Sampling(3, sampler)))
+    assert torch.equal(first, image_model.sample(request))
+    alone = image_model.sample(Request("a cat", (4,), (64, 64), Sampling(3, sampler)))
     torch.testing.assert_close(first[1:], alone, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("euler", [0, 1, 2]), ("heun", [0, 0, 1, 1, 2])])
-def test_the_patch_is_told_the_sampling_step(tiny_model, monkeypatch, sampler, steps):
+def test_the_patch_is_told_the_sampling_step(image_model, monkeypatch, sampler, steps):
     recorded = []
     at = Patch.at
     monkeypatch.setattr(Patch, "at", lambda patch, step, *args: (recorded.append(step), at(patch, step, *args)))
-    with patched(tiny_model.unet, Settings(mode="manual", factor=2)) as patch:
-        sample(tiny_model, Request("a cat", (0,), (64, 64), Sampling(3, sampler)), patch)
+    with patched(image_model.unet, Settings(mode="manual", factor=2)) as patch:
+        image_model.sample(Request("a cat", (0,), (64, 64), Sampling(3, sampler)), patch)
     assert recorded == steps
 
 
-def test_guidance_extrapolates_from_the_unconditional_prediction(tiny_model, generator):
+def test_guidance_extrapolates_from_the_unconditional_prediction(image_model, generator):
     latent = torch.randn(2, *model.latent_shape((64, 64)), generator=generator)
     time = torch.tensor(500)
     conditional, unconditional, guided = (
-        predict(tiny_model, Request(prompt, (0, 1), (64, 64), Sampling(guidance=scale)), 0, latent, time, None)
+        image_model.predict(Request(prompt, (0, 1), (64, 64), Sampling(guidance=scale)), latent, time)
         for prompt, scale in (("a cat", 1.0), ("", 1.0), ("a cat", 3.0))
     )
     expected = unconditional + 3 * (conditional - unconditional)
     torch.testing.assert_close(guided, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_images_are_arrays_between_0_and_1(tiny_model):
-    (image,) = decode(tiny_model, sample(tiny_model, Request("a cat", (0,), (64, 128), Sampling(2))))
+def test_images_are_arrays_between_0_and_1(image_model):
+    (image,) = image_model.decode(image_model.sample(Request("a cat", (0,), (64, 128), Sampling(2))))
     assert image.shape == (64, 128, 3)
     assert 0 <= image.min() < image.max() <= 1
 
 
-def test_the_sheet_shows_each_prompt_mirrored_and_larger(tiny_model, monkeypatch):
-    monkeypatch.setattr(sheet, "PROMPTS", ("a cat", "a rocket"))
-    monkeypatch.setattr(sheet, "TRAINED_SIDE", 32)
-
+def test_the_cards_sheet_shows_each_prompt_mirrored_and_larger(image_model):
     def image(prompt: str, side: int):
-        return decode(tiny_model, sample(tiny_model, Request(prompt, (0,), (side, side))))[0].clip(0, 1)
+        return image_model.decode(image_model.sample(Request(prompt, (0,), (side, side))))[0]
 
-    shown = sheet.make(tiny_model)
+    shown = card(image_model, ("a cat", "a rocket"), 32)
     assert shown.shape == (64, 256, 3)
-    assert shown.min() >= 0
-    assert shown.max() <= 1
     np.testing.assert_allclose(shown[:64, 64:128], image("a cat", 64), atol=1e-5)
     np.testing.assert_allclose(shown[32:64, :32], image("a cat mirrored", 32), atol=1e-5)
     np.testing.assert_allclose(shown[:64, 192:256], image("a rocket", 64), atol=1e-5)
