@@ -114,9 +114,9 @@ def findings() -> str:
         f"longer. Tiles have {_range(tiles, 0)} times the error of the paper's method.",
         f"**Which tokens are kept matters more than how many.** At twice the trained size, 64 per side has "
         f"{error[keeps_64]:.2f} of the paper's error with the same ratio at the finest level, and downsamples the "
-        f"deeper levels, too, for {faster[keeps_64]} instead of {faster[_PAPER]}. The reason is that neighbouring cells "
-        f"keep different tokens and all of them move from step to step: [see below](#why-the-pattern-moves). At the finest "
-        f"level alone the error is {error[_FINEST]:.2f}.",
+        f"deeper levels, too, for {faster[keeps_64]} instead of {faster[_PAPER]}. The reason is that neighbouring "
+        f"cells keep different tokens and all of them move from step to step: [see below](#why-the-pattern-moves). At "
+        f"the finest level alone the error is {error[_FINEST]:.2f}.",
         f"**48 per side, the default**, has {error[keeps_48]:.2f} of the paper's error there, for {faster[keeps_48]}; "
         f"32 per side {error[keeps_32]:.2f}, for {faster[keeps_32]}.",
         f"By LPIPS, 48 per side has {seen[keeps_48]:.2f} of the paper's distance at that size, 32 per side "
