@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Result:
     sampling: Sampling
     layouts: dict[Size, Layout] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
+
+    def including(self, score: Score, layout: Layout) -> Result:
+        """The run with one more image."""
+        return replace(self, scores=(*self.scores, score), layouts={**self.layouts, score.size: layout})
 
     @property
     def sizes(self) -> list[Size]:

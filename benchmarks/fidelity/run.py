@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks import output
 from benchmarks.environment import describe
-from benchmarks.fidelity.methods import METHODS, PUBLISHED, Layout
+from benchmarks.fidelity.methods import METHODS, PUBLISHED
 from benchmarks.fidelity.results import Result, Size, made_by, read, write
 from benchmarks.fidelity.scores import Score, layout, score
 from benchmarks.interrupt import kept
@@ -30,9 +29,6 @@ from benchmarks.sampling import ImageModel, Request, Sampling
 from benchmarks.tiny.model import load
 from benchmarks.tiny.sampler import TinyImageModel
 from todo import SettingsError
-
-_SECONDS = 1.0
-"""The file is written at most this often."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,17 @@ class Task:
     sampling: Sampling
     perceptual: bool = True
 
+    def jobs(self) -> Iterator[Job]:
+        """Seeds change last, so that an interrupted run has complete seeds."""
+        for seed, prompt, size in product(range(self.seeds), self.prompts, sorted(self.sizes, reverse=True)):
+            yield Request(prompt, (seed,), size, self.sampling), tuple(self.methods), self.perceptual
 
-@dataclass(frozen=True)
-class Job:
-    """One image, to be made with each of the methods."""
 
-    request: Request
-    methods: tuple[str, ...]
-    perceptual: bool
+Job = tuple[Request, tuple[str, ...], bool]
+"""One image, to be made with each of the methods, and whether perceptual distances are measured."""
+
+Made = Iterator[tuple[Sampling, Score, Any]]
+"""Images with their scores. The image is None if it did not fit in memory, or comes from another process."""
 
 
 def methods(names: Sequence[str] | None, default: Sequence[str] = PUBLISHED) -> list[str]:
@@ -117,122 +116,87 @@ def perform(
     if images:
         output.check(images / "image.png")
     image_model = image_model or begin()
-    record = _Record(path, Result(describe(image_model.unet), made_by(), model, Sampling()))
-    jobs = list(dict.fromkeys(job for task in tasks for job in _jobs(task)))
-    missing = [rest for job in jobs if (rest := record.missing(job)).methods]
-    total, to_do = (sum(len(job.methods) for job in each) for each in (jobs, missing))
+    empty = Result(describe(image_model.unet), made_by(), model, Sampling())
+    runs = _recorded(path, empty)
+    jobs = list(dict.fromkeys(job for task in tasks for job in task.jobs()))
+    missing = [rest for job in jobs if (rest := _missing(job, runs))[1]]
+    total, to_do = (sum(len(methods) for _, methods, _ in each) for each in (jobs, missing))
     with tqdm(total=total, initial=total - to_do, unit="image", smoothing=0) as bar:
-        for sampling, score, pixels in _made(missing, processes, image_model):
+        for sampling, found, pixels in _pooled(missing, processes) if processes > 1 else _alone(missing, image_model):
             if images and pixels is not None:
-                _save(pixels, images / _file_name(score))
-            record.add(sampling, score, layout(image_model, score.size))
+                _save(pixels, images, found)
+            run = runs.get(sampling, replace(empty, sampling=sampling))
+            runs[sampling] = run.including(found, layout(image_model, found.size))
+            write(list(runs.values()), path)
             bar.update()
             kept.text = f"{path} has {bar.n} of {total} images; the same command goes on there"
-    record.write()
-    return [record.runs[sampling] for sampling in dict.fromkeys(task.sampling for task in tasks)]
+    return [runs[sampling] for sampling in dict.fromkeys(task.sampling for task in tasks)]
 
 
-def _jobs(task: Task) -> Iterator[Job]:
-    """Seeds change last, so that an interrupted run has complete seeds."""
-    for seed, prompt, size in product(range(task.seeds), task.prompts, sorted(task.sizes, reverse=True)):
-        yield Job(Request(prompt, (seed,), size, task.sampling), tuple(task.methods), task.perceptual)
+def _recorded(path: Path, empty: Result) -> dict[Sampling, Result]:
+    """The runs that a file has, by sampling. Samplings, prompts, seeds, sizes and methods may be added to it.
 
+    Args:
+        empty: a run without images, under the present conditions.
 
-class _Record:
-    """The file of runs, and what it has so far.
-
-    Attributes:
-        runs: by sampling.
+    Raises:
+        SettingsError: it has images that were made under other conditions.
     """
-
-    def __init__(self, path: Path, empty: Result):
-        """Takes over the runs that the file has.
-
-        Args:
-            empty: a run without images, under the present conditions.
-
-        Raises:
-            SettingsError: those in the file were made under other conditions.
-        """
-        self.path, self._empty, self._written = path, empty, 0.0
-        self.runs = {run.sampling: run for run in read(path)} if path.exists() else {}
-        for run in self.runs.values():
-            for (name, old), new in zip(_conditions(run).items(), _conditions(empty).values(), strict=True):
-                if old != new:
-                    raise SettingsError("name", f"name: {path.name!r} has images with {name} {old!r}, not {new!r}; "
-                                        "choose another name, or delete the file")  # fmt: skip
-
-    def missing(self, job: Job) -> Job:
-        """The job with the methods that are still to be done."""
-        run = self.runs.get(job.request.sampling, self._empty)
-        image = (job.request.prompt, *job.request.seeds, job.request.size)
-        done = {score.method for score in run.scores if (score.prompt, score.seed, score.size) == image}
-        return replace(job, methods=tuple(method for method in job.methods if method not in done))
-
-    def add(self, sampling: Sampling, score: Score, layout: Layout) -> None:
-        run = self.runs.get(sampling, replace(self._empty, sampling=sampling))
-        layouts = {**run.layouts, score.size: layout}
-        self.runs[sampling] = replace(run, scores=(*run.scores, score), layouts=layouts)
-        if time.monotonic() > self._written + _SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        write(list(self.runs.values()), self.path)
-        self._written = time.monotonic()
+    runs = read(path) if path.exists() else []
+    for run in runs:
+        old, new = ({"ToDo": each.code, "model": each.model, **asdict(each.environment)} for each in (run, empty))
+        for name in old:
+            if name != "date" and old[name] != new[name]:
+                raise SettingsError("name", f"name: {path.name!r} has images with {name} {old[name]!r}, not "
+                                    f"{new[name]!r}; choose another name, or delete the file")  # fmt: skip
+    return {run.sampling: run for run in runs}
 
 
-def _conditions(run: Result) -> dict[str, Any]:
-    """What has to be equal in all runs of a file. Samplings, prompts, seeds, sizes and methods may be added to one."""
-    conditions = {"ToDo": run.code, "model": run.model, **asdict(run.environment)}
-    del conditions["date"]
-    return conditions
+def _missing(job: Job, runs: dict[Sampling, Result]) -> Job:
+    """The job with the methods that are still to be done."""
+    request, methods, perceptual = job
+    scores = runs[request.sampling].scores if request.sampling in runs else ()
+    image = (request.prompt, *request.seeds, request.size)
+    done = {score.method for score in scores if (score.prompt, score.seed, score.size) == image}
+    return request, tuple(method for method in methods if method not in done), perceptual
 
 
-def _save(pixels: Any, path: Path) -> None:
+def _save(pixels: Any, folder: Path, found: Score) -> None:
     from PIL import Image
 
+    height, width = found.size
+    prompt, method = (re.sub(r"[^\w.=-]+", "-", text).strip("-")[:60] for text in (found.prompt, found.method))
+    path = folder / f"{width}×{height} {prompt} {found.seed} {method}.png"
     Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
 
 
-def _file_name(score: Score) -> str:
-    height, width = score.size
-    prompt, method = (re.sub(r"[^\w.=-]+", "-", text).strip("-")[:60] for text in (score.prompt, score.method))
-    return f"{width}×{height} {prompt} {score.seed} {method}.png"
+def _alone(jobs: Sequence[Job], image_model: ImageModel) -> Made:
+    """The images of all jobs as they are made, by this process."""
+    for request, methods, perceptual in jobs:
+        for found, pixels in score(image_model, request, [METHODS[name] for name in methods], perceptual):
+            yield request.sampling, found, pixels
 
 
-_Made = Iterator[tuple[Sampling, Score, Any]]
-
-
-def _made(jobs: Sequence[Job], processes: int, image_model: ImageModel) -> _Made:
-    """The scores and images of all jobs, as they are made. Images come from this process only."""
-    if processes == 1:
-        for job in jobs:
-            for found, pixels in _scored(image_model, job):
-                yield job.request.sampling, found, pixels
-        return
+def _pooled(jobs: Sequence[Job], processes: int) -> Made:
+    """The scores of all jobs as they are made, by several processes."""
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_in_worker)
     try:
         # Ctrl-C in a terminal reaches the workers, too. They start with the first job, and inherit that it is ignored.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        futures = {pool.submit(_scores, job): job.request.sampling for job in jobs}
+        futures = [pool.submit(_in_worker, job) for job in jobs]
         signal.signal(signal.SIGINT, handler)
         for future in as_completed(futures):
-            for found in future.result():
-                yield futures[future], found, None
+            yield from future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _scored(image_model: ImageModel, job: Job) -> Iterator[tuple[Score, Any]]:
-    return score(image_model, job.request, [METHODS[name] for name in job.methods], job.perceptual)
 
 
 _image_model: TinyImageModel
 """A worker's."""
 
 
-def _scores(job: Job) -> list[Score]:
-    return [found for found, _ in _scored(_image_model, job)]
+def _in_worker(job: Job) -> list[tuple[Sampling, Score, None]]:
+    return [(sampling, found, None) for sampling, found, _ in _alone([job], _image_model)]
 
 
 def _begin_in_worker() -> None:

@@ -48,7 +48,7 @@ def test_a_run_writes_results_plot_and_images(folder, tmp_path, capsys):
     assert main(arguments(folder, tmp_path)) == 0
     result = read(tmp_path)
     assert (result.model, result.sampling) == (folder.name, Sampling(2, "ddim", 5.0))
-    assert (result.methods, result.prompts, result.sizes) == ([DENSE, PAPER_2], ["a boat", "a lamp"], [(64, 64)])
+    assert (result.methods, result.prompts, result.sizes) == ([DENSE, PAPER_2], ["a lamp", "a boat"], [(64, 64)])
     assert {"torch", "diffusers", "transformers"} <= set(result.environment.versions)
     assert 0 < result.effective_keys((64, 64)) < 1
     image_model = PipelineImageModel(load(folder))
@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on_where_it_was(small_checkpoints, tmp_path, mo
     assert calls == []
     assert main(arguments(small_checkpoints["sd1"], tmp_path, prompts=("a boat", "a tree"))) == 0
     assert {prompt for prompt, _ in calls} == {"a tree"}
-    assert read(tmp_path).prompts == ["a boat", "a tree"]
+    assert read(tmp_path).prompts == ["a lamp", "a boat", "a tree"]
 
 
 def test_a_run_by_another_version_is_not_continued(small_checkpoints, tmp_path, capsys, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_single_file_and_a_file_of_prompts(small_checkpoints, tmp_path):
     start = command.index("--prompt")
     command[start : start + 3] = ["--prompts", str(tmp_path / "prompts.txt")]
     assert main(command) == 0
-    assert (read(tmp_path).model, read(tmp_path).prompts) == ("model.safetensors", ["a boat", "a lamp"])
+    assert (read(tmp_path).model, read(tmp_path).prompts) == ("model.safetensors", ["a lamp", "a boat"])
 
 
 def test_the_papers_table_has_its_conditions_and_figures(small_checkpoints, tmp_path, capsys, monkeypatch):
