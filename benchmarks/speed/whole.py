@@ -5,19 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from benchmarks import output
 from benchmarks.environment import Environment, describe, now
-from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
-from benchmarks.fidelity.scores import if_it_fits
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, Method
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request, Sampling
-from todo.timing import rotated, wait
+from benchmarks.speed.report import OUT_OF_MEMORY
+from todo.timing import is_out_of_memory, rotated, wait
 
 TEXT, LOOP, VAE, IMAGE = "text encoder", "loop", "VAE", "image"
 PARTS = (TEXT, LOOP, VAE)
@@ -87,7 +87,7 @@ def run(
 
         def attempt(request: Request, method: Method) -> dict[str, float] | None:
             bar.set_description_str(f"{label(request.size)} {method.name}")
-            seconds = if_it_fits(partial(_time, image_model, request, method))
+            seconds = _time_if_it_fits(image_model, request, method)
             bar.update()
             return seconds
 
@@ -103,6 +103,23 @@ def run(
                 kept.text = f"{path} has {number + 1} of {rounds} rounds at {label(request.size)}"
     print(f"\n{output.table(*_table(result))}\n\n{path}")
     return result
+
+
+def label(size: tuple[int, int]) -> str:
+    """Width and height of an image's (height, width), as WebUIs write them."""
+    return f"{size[1]}×{size[0]}"
+
+
+def _time_if_it_fits(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float] | None:
+    try:
+        return _time(image_model, request, method)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, since until the handler ends the error's frames keep their tensors alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 def _time(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float]:
@@ -128,8 +145,8 @@ def _time(image_model: PipelineImageModel, request: Request, method: Method) -> 
 def about(result: Result) -> str:
     """What is measured, and on what machine."""
     images = "an image" if result.batch == 1 else f"{result.batch} images"
-    where = f"{machine(result.environment)} · {result.environment.date}"
-    return f"{result.model} · {images} at once · {result.sampling} · {where}"
+    environment = result.environment
+    return f"{result.model} · {images} at once · {result.sampling} · {environment.where} · {environment.date}"
 
 
 def _table(result: Result) -> tuple[list[str], list[list[list[str]]]]:

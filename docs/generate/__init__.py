@@ -2,8 +2,7 @@
 
 parts          which document has which generated part
 knobs          the table of settings
-gains          work and speed-up by size
-speed          tables of the published speed run
+speed          tables and sentences of the published speed runs, and the work by size
 fidelity       tables of the published fidelity run and of the study
 choice         the settings' errors beside their speeds
 sheets         the sheets in the guide, on their own

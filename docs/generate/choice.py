@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from benchmarks.fidelity.methods import GRIDS, PAPER, named, of_trained
 from benchmarks.fidelity.report import label
 from benchmarks.fidelity.results import Interval, Result
 from benchmarks.output import markdown
 from benchmarks.sampling import PUBLISHED
-from benchmarks.speed.methods import HYPERTILE
 from benchmarks.speed.report import MODELS
-from benchmarks.speed.results import Result as SpeedResult
-from benchmarks.speed.results import SizeResult
 from docs.generate.fidelity import studied
-from docs.generate.speed import GPU, published, speedup
-
-_AS_FAST = 0.99
-"""A setting is as fast as HyperTile from this ratio of their speed-ups on: the measurement wavers by a percent."""
+from docs.generate.speed import GPU, slower_than_hypertile
 
 
 def target_table() -> str:
@@ -29,7 +23,11 @@ def target_table() -> str:
         "all others": lambda result: result.sampling != PUBLISHED and result.sampling.sampler != "lcm",
     }
     rows = [
-        [f"{grid} per side", *(_largest(grid, chosen) for chosen in conditions.values()), *_slower(grid)]
+        [
+            f"{grid} per side",
+            *(_largest(grid, chosen) for chosen in conditions.values()),
+            *(slower_than_hypertile(grid, model) or "none" for model in GPU),
+        ]
         for grid in GRIDS
     ]
     head = ["", *(f"{name}: largest error / paper's f=2" for name in conditions)]
@@ -48,19 +46,3 @@ def _largest(grid: int, chosen: Callable[[Result], bool]) -> str:
         ]
     ratio, where = max(ratios, key=lambda each: each[0].value)
     return f"{ratio:.2f}: {where}"
-
-
-def _slower(grid: int) -> Iterator[str]:
-    """By model, the sizes at which a setting is slower than HyperTile, with the ratio of their speed-ups."""
-    for name in GPU.values():
-        result = published(name)
-        ratios = {size.label: _over_hypertile(grid, result, size) for size in result.sizes}
-        slower = [f"{size} ({ratio:.2f})" for size, ratio in ratios.items() if ratio is not None and ratio < _AS_FAST]
-        yield ", ".join(slower) or "none"
-
-
-def _over_hypertile(grid: int, result: SpeedResult, size: SizeResult) -> float | None:
-    """A setting's speed-up over HyperTile's; None if one of them was not measured."""
-    todo, row = speedup(result, size, grid), size.row(HYPERTILE)
-    hypertile = size.speedup(row) if row else None
-    return todo / hypertile.median if todo and hypertile else None
