@@ -55,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
             "Times a UNet with random weights, or a checkpoint's images: dense, with ToDo, and with alternatives.",
         )
     )
-    _add_compile(command("compile", _compile, "Counts how much of a UNet runs compiled, dense and with ToDo."))
     _add_overhead(command("overhead", _overhead, "Times the patch's own hooks, idle and acting."))
     _add_fidelity(
         command(
@@ -105,12 +104,6 @@ def _add_overhead(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_number(add, "calls", 100_000, "timed calls, of which the least counts (default: %(default)s)", default=500)
     add_output(add, "overhead")
-
-
-def _add_compile(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--comfyui", type=Path, metavar="FOLDER", help="measure the UNet of the ComfyUI in this folder, by its Python")
-    add_output(add, "compile")
 
 
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
@@ -177,13 +170,6 @@ def _speed(options: argparse.Namespace) -> int:
         folder=options.output, name=options.name, add=options.add,
     )  # fmt: skip
     return 1 if speed.run(task).identical is False else 0
-
-
-def _compile(options: argparse.Namespace) -> int:
-    from benchmarks.speed import compiling
-
-    compiling.run(options.comfyui, options.output, options.name)
-    return 0
 
 
 def _overhead(options: argparse.Namespace) -> int:

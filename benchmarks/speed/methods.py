@@ -61,7 +61,6 @@ _METHODS = (
     Method(DENSE, dense_attention),
     *(todo_with(Settings(grid=grid)) for grid in GRIDS),
     _todo(PAPER, paper_settings),
-    Method("reference", lambda unet, latent: peers.reference(unet, paper_settings(latent).factor)),
     Method("tomesd 0.5", lambda unet, latent: peers.token_merging(unet, 0.5)),
     Method("tomesd 0.75", lambda unet, latent: peers.token_merging(unet, 0.75)),
     Method(HYPERTILE, peers.hypertile),

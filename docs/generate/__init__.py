@@ -1,7 +1,6 @@
 """`make docs` generates parts of README.md, docs/ and the model card, all of docs/compatibility.md, and the plots.
 
-parts          which document has which generated part
-knobs          the table of settings
+parts          which document has which generated part; the table of settings
 speed          tables and sentences of the published speed runs, and the work by size
 fidelity       tables of the published fidelity run and of the study
 choice         the settings' errors beside their speeds

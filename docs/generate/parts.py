@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, checkpoints, choice, fidelity, knobs, speed
+from docs.generate import ROOT, checkpoints, choice, fidelity, speed
+from todo.settings import KNOBS, Knob
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -47,6 +48,16 @@ def api_example(url: str) -> str:
     return example.split("```")[0].replace("http://127.0.0.1:7860", url)
 
 
+def knob_table() -> str:
+    """A row for each setting, in the order of `KNOBS`."""
+    rows = [[f"`{knob.name}`", knob.label, knob.allowed, _default(knob), knob.help] for knob in KNOBS.values()]
+    return output.markdown(["name", "on the page", "allowed", "default", ""], rows)
+
+
+def _default(knob: Knob) -> str:
+    return str(knob.default).lower() if knob.kind is bool else str(knob.default)
+
+
 def photograph_table() -> str:
     """The tiny model's training images."""
     rows = [[f"`{photograph.name}`", photograph.prompt, photograph.licence] for photograph in PHOTOGRAPHS]
@@ -55,7 +66,7 @@ def photograph_table() -> str:
 
 PARTS = {
     (README, "speed"): speed.default_table,
-    (README, "knobs"): knobs.knob_table,
+    (README, "knobs"): knob_table,
     (README, "loss"): fidelity.loss_table,
     (SPEED, "gpu sd1"): speed.speed_table(speed.GPU["sd1"]),
     (SPEED, "gpu sdxl"): speed.speed_table(speed.GPU["sdxl"]),

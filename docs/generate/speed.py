@@ -163,10 +163,7 @@ def _bullets(*sentences: str) -> str:
 
 def overhead_table() -> str:
     """What the patch's own Python costs."""
-    measured = overhead.read(RESULTS / "overhead.json")
-    environment = measured.environment
-    made_by = f"ToDo {environment.versions['todo']} · " if "todo" in environment.versions else ""
-    return f"{made_by}{environment.where} · {environment.date}\n\n{markdown(*overhead.cells(measured))}"
+    return overhead.as_markdown(RESULTS / "overhead.json")
 
 
 def work_table() -> str:

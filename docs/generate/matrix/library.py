@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.output import markdown
-from benchmarks.speed import compiling
-from docs.generate import RESULTS
 from docs.generate.compatibility import Host, Row, Table
 from docs.generate.matrix.cells import MERGES, TOGETHER, on, source, tried
 from docs.generate.matrix.hosts import DIFFUSERS
@@ -52,11 +49,4 @@ LIBRARY = Table(
         ),
     ),
     hosts=(Host("diffusers", DIFFUSERS),),
-    text=f"""
-Under torch.compile, with a step window and a step that is told, `python -m benchmarks compile` counts the graphs that
-a UNet's call is cut into, the operations in them, and how often a size is compiled in a run of ten steps: once where
-ToDo acts and once where it does not. The operations beyond the dense ones work out which tokens are kept.
-
-{markdown(*compiling.cells(compiling.read(RESULTS / "compile.json")))}
-""",
 )
