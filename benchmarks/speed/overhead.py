@@ -117,4 +117,5 @@ def as_markdown(path: Path) -> str:
     values: dict[str, Any] = output.read_json(path)
     environment = Environment(**values["environment"])
     version = f"ToDo {environment.versions['todo']} · " if "todo" in environment.versions else ""
-    return f"{version}{environment.where} · {environment.date}\n\n{output.markdown(_HEAD, _cells([Overhead(**row) for row in values['rows']]))}"
+    table = output.markdown(_HEAD, _cells([Overhead(**row) for row in values["rows"]]))
+    return f"{version}{environment.where} · {environment.date}\n\n{table}"
