@@ -1,6 +1,6 @@
-"""Benchmarks of speed, memory and fidelity, with their results.
+"""Benchmarks of speed and fidelity, with their results.
 
-speed        how long a UNet call takes, where the time goes, and how much memory it needs
+speed        how long a UNet call takes with each method, and how much memory it needs
 fidelity     how close images stay to the dense ones
 pipeline     checkpoints of Stable Diffusion, which speed and fidelity are measured with, too
 tiny         the embedded model, which fidelity is measured with: a small latent diffusion model, training and weights

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measures token downsampling: speed, memory and fidelity."
+        prog="python -m benchmarks", description="Measures token downsampling: speed and fidelity."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -56,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
             "Times a UNet with random weights, or a checkpoint's images: dense, with ToDo, and with alternatives.",
         )
     )
-    _add_memory(command("memory", _memory, "Works out how large an image fits into a given amount of memory."))
     _add_compile(command("compile", _compile, "Counts how much of a UNet runs compiled, dense and with ToDo."))
     _add_overhead(command("overhead", _overhead, "Times the patch's own hooks, idle and acting."))
     _add_fidelity(
@@ -101,14 +100,6 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add("--prompt", metavar="TEXT", help="(default: one of ten)")
     add_sampler(add)
     add_settings(parser)
-
-
-def _add_memory(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    _add_model(add)
-    _add_batch(add)
-    add_number(add, "gib", 10_000, "memory above the weights, in GiB (default: %(default)s)", default=8)
-    add_output(add, "memory")
 
 
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
@@ -187,13 +178,6 @@ def _speed(options: argparse.Namespace) -> int:
         folder=options.output, name=options.name, add=options.add,
     )  # fmt: skip
     return 1 if speed.run(task).identical is False else 0
-
-
-def _memory(options: argparse.Namespace) -> int:
-    from benchmarks.speed import capacity
-
-    capacity.run(options.model or _FAMILY, options.batch, options.gib, options.output, options.name)
-    return 0
 
 
 def _compile(options: argparse.Namespace) -> int:

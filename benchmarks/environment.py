@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ DTYPES = {"cpu": "float32", "cuda": "float16"}
 
 _PACKAGES = ("torch", "stable-diffusion-sdkit", "diffusers", "transformers", "tomesd", "einops")
 _PROCESSORS = Path("/proc/cpuinfo")
+_ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Environment:
         threads: torch's threads on the CPU.
         clock: which time was measured, 'processor time' or 'wall time'.
         dtype: of the UNet's weights, such as 'float32'.
-        versions: by package.
+        versions: by package; of ToDo with its commit.
     """
 
     date: str
@@ -45,6 +48,13 @@ class Environment:
     clock: str
     dtype: str
     versions: dict[str, str]
+
+    @property
+    def where(self) -> str:
+        """The machine and torch's version, in one line."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        machine = f"{self.machine}, {threads}" if self.device == "cpu" else self.machine
+        return f"torch {self.versions['torch']} · {machine} · {self.dtype} · {self.clock}"
 
 
 def usable_device(name: str) -> str:
@@ -72,7 +82,7 @@ def describe(unet: nn.Module) -> Environment:
         threads=torch.get_num_threads(),
         clock=_clock(parameter.device)[0],
         dtype=str(parameter.dtype).removeprefix("torch."),
-        versions={"python": platform.python_version(), **dict(_versions())},
+        versions={"todo": todo_version(), "python": platform.python_version(), **dict(_versions())},
     )
 
 
@@ -90,6 +100,19 @@ def _clock(device: torch.device) -> tuple[str, Callable[[], float]]:
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return "processor time", time.process_time
     return "wall time", time.perf_counter
+
+
+def todo_version() -> str:
+    """ToDo's version with the commit, such as '0.2.0 748e79a'; with a '+' if files differ from it. Outside a clone, the
+    version alone."""
+    version = re.search(r'^version = "(.+)"', (_ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    except FileNotFoundError:
+        return version[1]
+    return f"{version[1]} {done.stdout}".strip()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -25,6 +25,10 @@ ApplyToDo = Callable[[nn.Module, Settings], AbstractContextManager[Patch]]
 """Applies ToDo to a UNet within a `with` block, as `todo.patched` does."""
 
 
+class StaleError(Exception):
+    """A published result that the present code would not reproduce."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One method.
@@ -32,13 +36,11 @@ class Method:
     Attributes:
         name: its name in tables, JSON and the option `--compare`.
         apply: applies it to a UNet.
-        about: what it does, in one line.
         settings: ToDo's settings for a latent size; None for other methods.
     """
 
     name: str
     apply: Apply
-    about: str = ""
     settings: Callable[[LatentSize], Settings] | None = None
 
 

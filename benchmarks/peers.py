@@ -1,5 +1,5 @@
-"""Alternatives to ToDo, each applied to a UNet within a `with` block: token merging, tiles, the authors' reference
-implementation, and a single key as the limit for any method that reduces keys."""
+"""Alternatives to ToDo, each applied to a UNet within a `with` block: token merging, tiles, and a single key, the limit
+for any method that reduces keys."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmarks.hooks import attached
 from benchmarks.method import LatentSize
-from todo.downsample import kept_size
 from todo.unet import SelfAttention, find_self_attention
 
 _TILE, _SMALLEST_TILE = 32, 16
@@ -30,19 +28,6 @@ def one_key(unet: nn.Module) -> Iterator[None]:
 
     blocks = find_self_attention(unet)
     with attached(projection.register_forward_pre_hook(keep_first) for projection in _projections(blocks)):
-        yield None
-
-
-@contextmanager
-def reference(unet: nn.Module, factor: float) -> Iterator[None]:
-    """Downsamples keys and values of the finest level by permute, interpolate and permute, separately for each.
-
-    Source: the authors' implementation, ethansmith2000/ImprovedTokenMerge.
-    """
-    blocks = finest(unet)
-    with _Grids(blocks) as grids, ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_interpolating(block, grids, factor))
         yield None
 
 
@@ -119,22 +104,6 @@ def _finest_downsampling(unet: Any) -> int:
     if stages is None:
         return 1  # ldm's UNets have self-attention at the latent's own size
     return int(2 ** next(index for index, stage in enumerate(stages) if getattr(stage, "attentions", None)))
-
-
-@contextmanager
-def _interpolating(block: SelfAttention, grids: _Grids, factor: float) -> Iterator[None]:
-    def shrink(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (_interpolated(args[0], grids[block.transformer], factor),)
-
-    with attached(projection.register_forward_pre_hook(shrink) for projection in _projections([block])):
-        yield None
-
-
-def _interpolated(tokens: Tensor, grid: tuple[int, int], factor: float) -> Tensor:
-    """Tokens (batch, h·w, channels) of a grid (h, w), brought to a grid smaller by `factor` per side."""
-    planes = tokens.unflatten(1, grid).permute(0, 3, 1, 2)
-    smaller = functional.interpolate(planes, size=[kept_size(side, factor) for side in grid], mode="nearest")
-    return smaller.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @contextmanager

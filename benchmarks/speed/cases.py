@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import DTYPES, usable_device
-from benchmarks.method import DENSE, LatentSize, Method, check_names
-from benchmarks.speed.methods import BETWEEN, CLOSE, GRID_32, GRID_48, GRID_64, HYPERTILE, LIMIT, METHODS, todo_with
-from benchmarks.speed.models import latent_size
+from benchmarks.method import DENSE, Method, check_names
+from benchmarks.speed.methods import DEFAULT, METHODS, per_side, todo_with
 from todo import Settings, SettingsError, plan
 from todo.prediction import side_step
 
@@ -20,27 +19,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Case:
-    """One size and the methods measured at it.
-
-    Attributes:
-        methods: measured in interleaved rounds, dense first.
-        rounds: of all methods.
-        further: additional rounds of the methods close to the limit. They are fast, and differ from the limit by less
-            than rounds vary.
-    """
+    """One size, and the methods that are measured at it in interleaved rounds, dense first."""
 
     size: Size
     methods: tuple[Method, ...]
     rounds: int
-    further: int = 0
-
-    @property
-    def latent(self) -> LatentSize:
-        return latent_size(self.size)
-
-    def rounds_of(self, method: Method) -> int:
-        """The number of rounds that a method takes part in."""
-        return self.rounds + (self.further if method.name in CLOSE else 0)
 
 
 @dataclass(frozen=True)
@@ -69,38 +52,16 @@ class Task:
     add: bool = False
 
 
-_QUICK = (GRID_48, GRID_32)
-"""The methods that a run without options measures, besides dense."""
-
-_QUICK_SIZE = (768, 768)
 QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
+_QUICK_SIZE = (768, 768)
 
-_ALL = tuple(METHODS.values())
-_FEWER = tuple(method for method in _ALL if method.name not in BETWEEN)
-_SOME = tuple(METHODS[name] for name in (DENSE, GRID_64, GRID_48, GRID_32, LIMIT))
-
-_ON_CPU = (
-    Case((512, 512), _FEWER, 2),
-    Case((768, 768), _FEWER, 2),
-    Case((1024, 1024), _FEWER, 3, further=3),
-    Case((1344, 768), _SOME, 2),
-    Case((1536, 1536), _FEWER, 2, further=2),
-    Case((2048, 2048), _FEWER, 1, further=2),
-)
-"""A little over two hours on one thread."""
-
-_SDXL_ON_CPU = (Case((1024, 1024), _FEWER, 2), Case((1536, 1536), _SOME, 2), Case((2048, 2048), _SOME, 1))
-"""About an hour and a half. Below 1024² there is hardly anything to gain."""
-
-_ON_CUDA = (
-    *(Case((side, side), _ALL, 10) for side in (512, 768, 1024)),
-    Case((1344, 768), _ALL, 10),
-    Case((1536, 1536), _ALL, 10),
-    Case((1920, 1088), _ALL, 10),
-    Case((2048, 2048), _ALL, 5),
-    Case((3072, 3072), _FEWER, 5),
-    Case((4096, 4096), (*_SOME, METHODS[HYPERTILE]), 3),
-)
+_ON_CUDA = {(512, 512): 10, (768, 768): 10, (1024, 1024): 10, (1344, 768): 10, (1536, 1536): 10, (1920, 1088): 10,
+            (2048, 2048): 5, (3072, 3072): 5, (4096, 4096): 3}  # fmt: skip
+_ON_CPU = {
+    "sd1": {(512, 512): 5, (768, 512): 5, (768, 768): 3, (1024, 1024): 3, (1536, 1536): 2, (2048, 2048): 1},
+    "sdxl": {(1024, 1024): 3, (1536, 1536): 2, (2048, 2048): 1},
+}
+"""By model, of SD2 as of SD1. What takes a few hours on one thread."""
 
 
 def task(
@@ -136,18 +97,18 @@ def task(
     if device == "auto":
         device = usable_device(device)
     if published:
-        cases = _published(model, device)
+        methods = tuple(METHODS.values())
+        measured = _ON_CUDA if device == "cuda" else _ON_CPU.get(model, _ON_CPU["sd1"])
     else:
         methods = chosen_methods(compare, settings)
-        chosen_sizes = [_size(model, size) for size in sizes] if sizes else [_QUICK_SIZE]
-        cases = tuple(Case(size, methods, QUICK_ROUNDS[device]) for size in dict.fromkeys(chosen_sizes))
-    if rounds:
-        cases = tuple(replace(case, rounds=rounds, further=0) for case in cases)
+        measured = dict.fromkeys([_size(model, size) for size in sizes or ()] or [_QUICK_SIZE], QUICK_ROUNDS[device])
+    cases = tuple(Case(size, methods, rounds or usual) for size, usual in measured.items())
     return Task(model, device, dtype or DTYPES[device], cases, **fields)
 
 
 def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> tuple[Method, ...]:
-    """The methods for the options of a command line, dense first. Without options, ToDo with 48 and with 32 per side.
+    """The methods for the options of a command line, dense first. Without options, ToDo with its defaults and with 32
+    per side.
 
     Args:
         compare: names of methods, or 'all'.
@@ -156,24 +117,12 @@ def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> 
     Raises:
         SettingsError: the name of a method is wrong.
     """
-    chosen = [METHODS[DENSE], *_compared(compare), *([todo_with(settings)] if settings else [])]
-    if len(chosen) == 1:
-        chosen += [METHODS[name] for name in _QUICK]
+    names = list(METHODS) if compare == ["all"] else list(compare or ())
+    check_names(names, METHODS)
+    if not names and not settings:
+        names = [DEFAULT, per_side(32)]
+    chosen = [*(METHODS[name] for name in (DENSE, *names)), *([todo_with(settings)] if settings else [])]
     return tuple({method.name: method for method in chosen}.values())
-
-
-def _published(model: str, device: str) -> tuple[Case, ...]:
-    """The cases of the published run. On the CPU they are limited to what takes a few hours."""
-    if device == "cuda":
-        return _ON_CUDA
-    return _SDXL_ON_CPU if model == "sdxl" else _ON_CPU
-
-
-def _compared(names: Sequence[str] | None) -> list[Method]:
-    if names == ["all"]:
-        return list(METHODS.values())
-    check_names(names or (), METHODS)
-    return [METHODS[name] for name in names or ()]
 
 
 def _size(model: str, text: str) -> Size:

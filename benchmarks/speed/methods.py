@@ -10,7 +10,7 @@ from benchmarks.method import DENSE, LatentSize, Method, dense_attention, settin
 from todo import Patch, Settings
 from todo.settings import KNOBS
 
-HYPERTILE, LIMIT = "HyperTile", "limit"
+PAPER, HYPERTILE, LIMIT = "ToDo paper", "HyperTile", "limit"
 
 
 def per_side(grid: int) -> str:
@@ -19,7 +19,8 @@ def per_side(grid: int) -> str:
     return f"ToDo, {grid} per side"
 
 
-GRID_64, GRID_48, GRID_32, GRID_16 = map(per_side, (64, 48, 32, 16))
+GRIDS = (64, 48, 32)
+DEFAULT = per_side(Settings().grid)
 
 SD1_GRID = 64
 """Latent positions per side that SD1.5 was trained at. The authors' factors keep as many keys/values per side."""
@@ -31,14 +32,13 @@ for which the plan predicts, while the phase moves from round to round."""
 
 def todo_with(settings: Settings) -> Method:
     """ToDo with the same settings at every size, named after them."""
-    label = settings_label(settings)
     only_the_grid = settings == Settings(mode="auto", grid=settings.grid)
-    name = per_side(settings.grid) if only_the_grid else f"ToDo {label}"
-    return _todo(name, f"ToDo, settings: {label}", lambda latent: settings)
+    name = per_side(settings.grid) if only_the_grid else f"ToDo {settings_label(settings)}"
+    return _todo(name, lambda latent: settings)
 
 
-def _todo(name: str, about: str, settings: Callable[[LatentSize], Settings]) -> Method:
-    return Method(name, with_todo(settings), about, settings)
+def _todo(name: str, settings: Callable[[LatentSize], Settings]) -> Method:
+    return Method(name, with_todo(settings), settings)
 
 
 def paper_settings(latent: LatentSize) -> Settings:
@@ -58,37 +58,14 @@ def set_step(patch: Patch | None, number: int = 0) -> None:
 
 
 _METHODS = (
-    Method(DENSE, dense_attention, "the UNet as it is"),
-    *(todo_with(Settings(grid=grid)) for grid in (64, 56, 48, 40, 32, 16)),
-    _todo("ToDo paper", "ToDo with the authors' factor: longer side / 512", paper_settings),
-    Method(
-        "reference",
-        lambda unet, latent: peers.reference(unet, paper_settings(latent).factor),
-        "the authors' factor by permute, interpolate and permute, for keys and for values",
-    ),
-    Method(
-        "tomesd 0.5",
-        lambda unet, latent: peers.token_merging(unet, 0.5),
-        "token merging by the package tomesd, ratio 0.5",
-    ),
-    Method(
-        "tomesd 0.75",
-        lambda unet, latent: peers.token_merging(unet, 0.75),
-        "token merging by the package tomesd, ratio 0.75",
-    ),
-    Method(HYPERTILE, peers.hypertile, "attention within tiles of 256 pixels, HyperTile's default"),
-    Method(
-        LIMIT,
-        lambda unet, latent: peers.one_key(unet),
-        "one key/value token in every self-attention outside the middle block",
-    ),
+    Method(DENSE, dense_attention),
+    *(todo_with(Settings(grid=grid)) for grid in GRIDS),
+    _todo(PAPER, paper_settings),
+    Method("tomesd 0.5", lambda unet, latent: peers.token_merging(unet, 0.5)),
+    Method("tomesd 0.75", lambda unet, latent: peers.token_merging(unet, 0.75)),
+    Method(HYPERTILE, peers.hypertile),
+    Method(LIMIT, lambda unet, latent: peers.one_key(unet)),
 )
 
 METHODS = {method.name: method for method in _METHODS}
 """All methods by name, except those made from settings on the command line."""
-
-BETWEEN = (per_side(56), per_side(40))
-"""Settings that are measured on a GPU only."""
-
-CLOSE = (GRID_32, GRID_16, LIMIT)
-"""The methods close to the limit, and the limit itself."""

@@ -19,10 +19,6 @@ from todo import Patch
 from todo.families import FAMILIES
 from todo.prediction import LATENT_SCALE
 
-SDPA, MATRIX = "sdpa", "matrix"
-"""Attention kernels: PyTorch's scaled_dot_product_attention, which hosts use, or the whole score matrix written out, as
-in ldm's own code and in hosts without a better kernel."""
-
 _SD1_HEADS = 8
 _HEAD_CHANNELS = 64
 """Channels per head in SD2 and SDXL."""
@@ -63,17 +59,12 @@ def build_unet(family: str, device: torch.device, dtype: torch.dtype, width: int
     return unet
 
 
-def architecture(family: str, dtype: torch.dtype, width: int | None = None, kernel: str = SDPA) -> nn.Module:
-    """A family's UNet on the meta device, without weights. There the libraries' initialisation, which would be
-    overwritten, costs nothing.
-
-    Args:
-        width: channels of the first level, a multiple of 32; None for the family's own.
-        kernel: SDPA or MATRIX.
-    """
+def architecture(family: str, dtype: torch.dtype, width: int | None = None) -> nn.Module:
+    """The same on the meta device, without weights. There the libraries' initialisation, which would be overwritten,
+    costs nothing."""
     build = _diffusers_unet if family == "sdxl" else _ldm_unet
     with torch.device("meta"):
-        return build(family, dtype, width or FAMILIES[family].channels, kernel).eval().requires_grad_(False)
+        return build(family, dtype, width or FAMILIES[family].channels).eval().requires_grad_(False)
 
 
 def latent_size(size: tuple[int, int]) -> LatentSize:
@@ -135,7 +126,7 @@ def sample(unet: nn.Module, arguments: Inputs, steps: int, patch: Patch | None) 
     return latent
 
 
-def _ldm_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Module:
+def _ldm_unet(family: str, dtype: torch.dtype, width: int) -> nn.Module:
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     layout = FAMILIES[family]
@@ -161,14 +152,13 @@ def _ldm_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Mo
     for norm in unet.modules():
         if isinstance(norm, nn.GroupNorm):
             norm.float()  # ldm casts their input to float32
-    if kernel == SDPA:
-        use_sdpa(unet)
+    use_sdpa(unet)
     return unet
 
 
-def _diffusers_unet(family: str, dtype: torch.dtype, width: int, kernel: str) -> nn.Module:
+def _diffusers_unet(family: str, dtype: torch.dtype, width: int) -> nn.Module:
     from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+    from diffusers.models.attention_processor import AttnProcessor2_0
 
     layout = FAMILIES[family]
     channels = tuple(width * multiplier for multiplier in layout.multipliers)
@@ -186,7 +176,7 @@ def _diffusers_unet(family: str, dtype: torch.dtype, width: int, kernel: str) ->
         addition_time_embed_dim=_TIME_ID_CHANNELS,
         projection_class_embeddings_input_dim=_POOLED_TEXT + _TIME_IDS * _TIME_ID_CHANNELS,
     )
-    unet.set_attn_processor(AttnProcessor2_0() if kernel == SDPA else AttnProcessor())
+    unet.set_attn_processor(AttnProcessor2_0())
     # diffusers' own `to` warns about layers to keep in float32, of which this UNet has none.
     return nn.Module.to(unet, dtype)
 

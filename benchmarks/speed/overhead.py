@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ _STATES = {
     "acting": Settings(mode="manual", factor=2, deep_factor=2, max_downsample=8),
 }
 
+_HEAD = ("layout", "blocks", "idle, µs a block", "acting, µs a block")
+
 
 @dataclass(frozen=True)
 class Overhead:
@@ -54,26 +56,18 @@ class Overhead:
     acting: float
 
 
-@dataclass(frozen=True)
-class Overheads:
-    """A run of the command."""
-
-    environment: Environment
-    rows: tuple[Overhead, ...]
-
-
 def run(calls: int, folder: Path, name: str) -> None:
     """Measures both layouts, prints the table and writes the figures."""
     (file,) = output.files(folder, name, "json")
     torch.set_num_threads(1)
-    measured = []
+    rows: list[Overhead] = []
     for model in ("sd1", "sdxl"):
         unet = build_unet(model, torch.device("cpu"), torch.float32, _WIDTH)
-        measured.append(measure(unet, model, calls))
-        output.write_json(asdict(Overheads(describe(unet), tuple(measured))), file)
-        kept.text = f"{file} has {len(measured)} of 2 layouts"
-    head, rows = cells(read(file))
-    print(f"{output.table(head, [rows])}\n{file}")
+        rows.append(measure(unet, model, calls))
+        environment = replace(describe(unet), clock="wall time")
+        output.write_json({"environment": asdict(environment), "rows": [asdict(row) for row in rows]}, file)
+        kept.text = f"{file} has {len(rows)} of 2 layouts"
+    print(f"{output.table(_HEAD, [_cells(rows)])}\n{file}")
 
 
 def measure(unet: nn.Module, model: str, calls: int) -> Overhead:
@@ -115,14 +109,14 @@ def _recorded(run: Callable[..., Any], made: list[tuple[Callable[..., Any], Any]
     return recorded
 
 
-def cells(overheads: Overheads) -> tuple[list[str], list[list[str]]]:
-    """The table's head and rows."""
-    head = ["layout", "blocks", "idle, µs a block", "acting, µs a block"]
-    rows = [[MODELS[row.model], str(row.blocks), f"{row.idle:.1f}", f"{row.acting:.1f}"] for row in overheads.rows]
-    return head, rows
+def _cells(rows: list[Overhead]) -> list[list[str]]:
+    return [[MODELS[row.model], str(row.blocks), f"{row.idle:.1f}", f"{row.acting:.1f}"] for row in rows]
 
 
-def read(path: Path) -> Overheads:
-    """The figures that the command has written."""
+def as_markdown(path: Path) -> str:
+    """The figures that the command has written, and what made them."""
     values: dict[str, Any] = output.read_json(path)
-    return Overheads(Environment(**values["environment"]), tuple(Overhead(**row) for row in values["rows"]))
+    environment = Environment(**values["environment"])
+    version = f"ToDo {environment.versions['todo']} · " if "todo" in environment.versions else ""
+    table = output.markdown(_HEAD, _cells([Overhead(**row) for row in values["rows"]]))
+    return f"{version}{environment.where} · {environment.date}\n\n{table}"

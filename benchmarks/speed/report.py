@@ -5,45 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks import output
-from benchmarks.speed.results import ALL_LEVELS, FINEST, Counted, Result, Row, SizeResult, Spread
+from benchmarks.method import DENSE
+from benchmarks.speed.results import Result, Row, SizeResult, Spread
 
 MODELS = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
+NO_EFFECT, OUT_OF_MEMORY = "no effect", "does not fit in memory"
 
-_COLUMNS = ("size", "method", "keys/values", "seconds", "speed-up", "of the limit", "peak memory", "UNet work")
+_COLUMNS = ("size", "method", "keys/values", "seconds", "speed-up", "peak memory")
 _LEGEND = (
-    "Medians (lowest–highest) over interleaved rounds. Speed-up: dense / method; of the limit: limit / method; both by "
-    "round. Peak memory: of one call, above weights and inputs. Keys/values as counted by the patch; UNet work as "
-    "predicted."
+    "Medians, with quartiles, over interleaved rounds. Speed-up: dense / method, by round. Keys/values: of a call, by "
+    "level, as counted by the patch. Peak memory: of one call, above weights and inputs."
 )
 
 
-def header(result: Result) -> str:
-    """What is measured, and on what machine."""
+def about(result: Result) -> str:
+    """What is measured, and on what machine, in one line."""
+    unit = f"{result.steps} sampling steps" if result.steps else "one UNet call"
     environment = result.environment
-    unit = f"{result.steps} sampling steps" if result.steps else "One UNet call"
-    return (
-        f"{unit} · {MODELS[result.model]}'s architecture, random weights, {result.parameters / 1e6:.0f} M parameters, "
-        f"batch {result.batch}\n{where(result)}\n{environment.system}"
-    )
-
-
-def where(result: Result) -> str:
-    """The machine and the versions, in one line."""
-    environment = result.environment
-    count = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
-    threads = f", {count}" if environment.device == "cpu" else ""
-    machine = environment.machine or environment.device
-    return f"torch {environment.versions['torch']} · {machine}{threads} · {environment.dtype} · {environment.clock}"
+    return f"{MODELS[result.model]} · {unit}, batch {result.batch} · {environment.where} · {environment.date}"
 
 
 def rounds(result: Result) -> str:
-    """The number of rounds of each size. Methods close to the limit may have more than the others."""
-    return ", ".join(f"{between(size.rounds)} at {size.label}" for size in result.sizes)
-
-
-def between(counts: tuple[int, int]) -> str:
-    """A range, such as '2–4', or a single number if both are equal."""
-    return "–".join(str(count) for count in dict.fromkeys(counts))
+    """The number of rounds, such as '5 rounds' or '3 to 10 rounds' if sizes differ."""
+    counts = sorted({size.rounds for size in result.sizes})
+    return f"{' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))} rounds"
 
 
 def table(result: Result) -> str:
@@ -53,46 +38,25 @@ def table(result: Result) -> str:
 
 
 def _notes(result: Result) -> Iterator[str]:
-    yield f"Rounds: {rounds(result)}."
-    yield _LEGEND
-    for level in (FINEST, ALL_LEVELS):
-        laws = [f"{method} {law}" for method, law in result.growth(level).items()]
-        if laws:
-            yield f"Exponent of self-attention's time in the number of tokens, {level}: {', '.join(laws)}"
+    yield f"{rounds(result).capitalize()}. {_LEGEND}"
     yield f"After removal: output bit-identical: {({None: 'not compared', True: 'yes', False: 'NO'})[result.identical]}"
 
 
 def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:
-    change = row.predicted_work_change
     return (
         size.label,
         row.method,
-        "\n".join([*(_kept(level) for level in row.counted if level.downsampled), *([row.note] if row.note else [])]),
-        _spread(row.spread),
-        _spread(size.speedup(row), "×"),
-        _share(size.limit_share(row)),
+        ", ".join(map(str, row.kept or ())),
+        OUT_OF_MEMORY if row.out_of_memory else spread(row.spread, "s"),
+        "" if row.method == DENSE else spread(size.speedup(row.method)),
         "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f} MiB",
-        "" if change is None else _percent(change),
     )
 
 
-def _kept(level: Counted) -> str:
-    """Keys per grid, before and after."""
-    return f"{level.tokens} → {level.kept}"
-
-
-def _spread(spread: Spread | None, unit: str = "") -> str:
-    """Median and range. Times below a second get four decimals, since a GPU's are milliseconds."""
-    if spread is None:
+def spread(figure: Spread | None, unit: str = "×") -> str:
+    """Median and quartiles. Times below a second get four decimals, since a GPU's are milliseconds."""
+    if figure is None:
         return ""
-    digits = 2 if unit or spread.median >= 1 else 4
-    return f"{spread.median:.{digits}f}{unit} ({spread.low:.{digits}f}–{spread.high:.{digits}f})"
-
-
-def _percent(change: float) -> str:
-    """A relative change: '−28 %' for -0.28."""
-    return f"{round(100 * change):+d} %".replace("-", "−").replace("+0", "±0")
-
-
-def _share(share: Spread | None) -> str:
-    return "" if share is None else f"{share.median:.0%} ({share.low:.0%}–{share.high:.0%})"
+    digits = 2 if unit == "×" or figure.median >= 1 else 4
+    median, low, high = (f"{each:.{digits}f}" for each in (figure.median, figure.low, figure.high))
+    return f"{'×' * (unit == '×')}{median}" + (f" ({low}–{high})" if figure.low < figure.high else "")

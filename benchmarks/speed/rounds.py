@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,11 +13,9 @@ from tqdm import tqdm
 from benchmarks.environment import now
 from benchmarks.method import DENSE, Method
 from benchmarks.speed.cases import Case, Task
-from benchmarks.speed.memory import Shadow
 from benchmarks.speed.methods import set_step
-from benchmarks.speed.models import call, inputs, sample
-from benchmarks.speed.results import OUT_OF_MEMORY, Counted, Row, SizeResult
-from benchmarks.speed.split import Split, watched
+from benchmarks.speed.models import call, inputs, latent_size, sample
+from benchmarks.speed.results import Kept, Row, SizeResult
 from todo import BlockReport, Patch, Settings, plan
 from todo.timing import is_out_of_memory, peak_memory, rotated, wait
 
@@ -33,27 +30,21 @@ copying ToDo's indices to the device, is felt in a call of milliseconds and woul
 def measure(unet: nn.Module, task: Task) -> Iterator[SizeResult]:
     """Measures the cases of a task. Each method is warmed up and then timed in rounds, which rotate the methods' order.
 
-    The split of a method's time is measured in its last warm-up call. On the CPU, which needs no warm-up and where the
-    hooks' cost is negligible, it is measured in the first round.
-
     Yields:
         The results of the current size so far, after each method in each round.
 
     Raises:
         RuntimeError: the plan predicts downsampling, but the patch counted none.
     """
-    device = next(unet.parameters()).device
-    shadow = Shadow(unet, task.model) if device.type == "cpu" else None
-    calls = {
-        case: sum(_WARM_UPS[device.type] + case.rounds_of(method) * _calls(task) for method in case.methods)
-        for case in task.cases
-    }
-    work = sum(count * _dense_work(task, case) for case, count in calls.items())
+    warm_ups = _WARM_UPS[next(unet.parameters()).device.type]
+    work = sum(
+        len(case.methods) * (warm_ups + case.rounds * _calls(task)) * _dense_work(task, case) for case in task.cases
+    )
     with tqdm(total=work, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed} < {remaining}") as bar:
         # The very first call sets things up, which must not count as any method's time.
         call(unet, inputs(unet, task.model, (64, 64), task.batch))
         for case in task.cases:
-            yield from _Size(unet, task, case, bar, shadow).measure()
+            yield from _Size(unet, task, case, bar).measure()
 
 
 class _Run:
@@ -61,42 +52,37 @@ class _Run:
 
     def __init__(self, method: Method, case: Case, task: Task):
         self.method = method
-        self.seconds: list[float | None] = [None] * case.rounds_of(method)
+        self.seconds: list[float | None] = [None] * case.rounds
         self.out_of_memory = False
-        self.reports: list[BlockReport] = []
+        self.kept: Kept | None = None
         self.peak: int | None = None
-        self.split: Split | None = None
-        self.settings = method.settings(case.latent) if method.settings else None
-        self.plan = plan(*case.size, self.settings, task.model, steps=task.steps) if self.settings else None
+        settings = method.settings(latent_size(case.size)) if method.settings else None
+        self.plan = plan(*case.size, settings, task.model, steps=task.steps) if settings else None
 
-    def check(self) -> None:
-        """Checks that the patch downsampled what was predicted; a silent failure would be published as a result."""
-        if self.plan and not self.plan.note and not any(block.downsampled for block in self.reports):
-            reasons = sorted({reason for block in self.reports for reason in block.skips})
+    def count(self, reports: list[BlockReport]) -> None:
+        """Notes what the patch kept, and checks that it is not silently without effect, which would be published as a
+        result."""
+        if self.plan is None:
+            return
+        if not self.plan.note and not any(block.downsampled for block in reports):
+            reasons = sorted({reason for block in reports for reason in block.skips})
             raise RuntimeError(f"{self.plan.summary()} was predicted, but nothing was downsampled: {reasons}")
+        self.kept = tuple(
+            min((block.kept for block in reports if block.grid and block.level == level.resolution), default=level.kept)
+            for level in self.plan.levels
+        )
 
     def row(self) -> Row:
-        note = self.plan.note if self.plan else ""
-        return Row(
-            method=self.method.name,
-            seconds=tuple(self.seconds),
-            note=OUT_OF_MEMORY if self.out_of_memory else note,
-            settings=self.settings,
-            counted=_by_level(self.reports),
-            predicted_work_change=self.plan.unet.change if self.plan else None,
-            peak_bytes=self.peak,
-            split=self.split,
-        )
+        return Row(self.method.name, tuple(self.seconds), self.kept, self.out_of_memory, self.peak)
 
 
 class _Size:
     """The measurement of all methods at one size."""
 
-    def __init__(self, unet: nn.Module, task: Task, case: Case, bar: Any, shadow: Shadow | None):
-        self.unet, self.task, self.case, self.bar, self.shadow = unet, task, case, bar, shadow
+    def __init__(self, unet: nn.Module, task: Task, case: Case, bar: Any):
+        self.unet, self.task, self.case, self.bar = unet, task, case, bar
         self.device = next(unet.parameters()).device
         self.now = now(self.device)
-        self.settling = 0 if task.steps else _SETTLING[self.device.type]
         self.inputs = inputs(unet, task.model, case.size, task.batch)
         self.runs = [_Run(method, case, task) for method in case.methods]
         self.reference: Tensor | None = None
@@ -105,14 +91,10 @@ class _Size:
     def measure(self) -> Iterator[SizeResult]:
         """Yields the result so far, after each method in each round."""
         for run in self.runs:
-            if self.shadow:
-                run.peak = self.shadow.peak(run.method, self.case.size, self.task.batch)
-            else:
-                self._attempt(run, "warm-up", _WARM_UPS[self.device.type], partial(self._warm_up, run))
-        rounds = max(len(run.seconds) for run in self.runs)
-        for number in range(rounds):
-            for run in rotated([run for run in self.runs if number < len(run.seconds)], number):
-                label = f"round {number + 1}/{rounds}"
+            self._attempt(run, "warm-up", _WARM_UPS[self.device.type], partial(self._warm_up, run))
+        for number in range(self.case.rounds):
+            for run in rotated(self.runs, number):
+                label = f"round {number + 1}/{self.case.rounds}"
                 self._attempt(run, label, _calls(self.task), partial(self._round, run, number))
                 yield SizeResult(*self.case.size, tuple(run.row() for run in self.runs), self.identical)
 
@@ -133,34 +115,27 @@ class _Size:
         self.bar.update(calls * _dense_work(self.task, self.case))
 
     def _warm_up(self, run: _Run) -> None:
-        """Makes the calls that are not timed. The last one measures split and peak memory."""
-        with run.method.apply(self.unet, self.case.latent) as patch:
+        """Makes the calls that are not timed, and measures the last one's peak memory."""
+        with run.method.apply(self.unet, latent_size(self.case.size)) as patch:
             set_step(patch)
-            for _ in range(_WARM_UPS[self.device.type] - 1):
-                call(self.unet, self.inputs)
-            with watched(self.unet) as watch, peak_memory(self.device) as peak:
-                call(self.unet, self.inputs)
-            run.split = watch.split()
-            if peak.before is not None and peak.most is not None:
-                run.peak = peak.most - peak.before
+            for _ in range(_WARM_UPS[self.device.type]):
+                with peak_memory(self.device) as peak:
+                    call(self.unet, self.inputs)
+                if peak.before is not None and peak.most is not None:
+                    run.peak = peak.most - peak.before
 
     def _round(self, run: _Run, number: int) -> None:
         """Times one unit. Applying and removing the method is not timed."""
-        with run.method.apply(self.unet, self.case.latent) as patch:
+        with run.method.apply(self.unet, latent_size(self.case.size)) as patch:
             set_step(patch, number)
-            for _ in range(self.settling):
+            for _ in range(0 if self.task.steps else _SETTLING[self.device.type]):
                 call(self.unet, self.inputs)
-            with nullcontext() if run.split else watched(self.unet) as watch:
-                wait(self.device)
-                start = self.now()
-                output = self._unit(patch)
-                wait(self.device)
-                run.seconds[number] = self.now() - start
-            if watch:
-                run.split = watch.split()
-            if patch:
-                run.reports += patch.report()
-        run.check()
+            wait(self.device)
+            start = self.now()
+            output = self._unit(patch)
+            wait(self.device)
+            run.seconds[number] = round(self.now() - start, 7)
+            run.count(patch.report() if patch else [])
         self._compare(run, output)
 
     def _unit(self, patch: Patch | None) -> Tensor:
@@ -177,25 +152,6 @@ class _Size:
             self.reference = output
         else:
             self.identical = self.identical is not False and torch.equal(output, self.reference)
-
-
-def _by_level(reports: Sequence[BlockReport]) -> tuple[Counted, ...]:
-    """Sums up the blocks' reports by level, finest first."""
-    levels: dict[tuple[int, tuple[int, int]], list[BlockReport]] = {}
-    for block in reports:
-        if block.grid is not None:
-            levels.setdefault((block.level, block.grid), []).append(block)
-    return tuple(
-        Counted(
-            level=level,
-            grid=grid,
-            tokens=blocks[0].tokens,
-            kept=min(block.kept for block in blocks),
-            calls=sum(block.calls for block in blocks),
-            downsampled=sum(block.downsampled for block in blocks),
-        )
-        for (level, grid), blocks in sorted(levels.items())
-    )
 
 
 def _calls(task: Task) -> int:

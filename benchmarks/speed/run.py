@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from benchmarks.environment import describe, usable_device
 from benchmarks.interrupt import kept
 from benchmarks.speed.cases import Task
 from benchmarks.speed.models import build_unet
-from benchmarks.speed.report import header, table
+from benchmarks.speed.report import about, table
 from benchmarks.speed.results import Result, read, write
 from benchmarks.speed.rounds import measure
 from todo import SettingsError
@@ -37,24 +36,14 @@ def run(task: Task, width: int | None = None) -> Result:
     if task.threads:
         torch.set_num_threads(task.threads)
     unet = build_unet(task.model, torch.device(task.device), getattr(torch, task.dtype), width)
-    result = Result(
-        environment=describe(unet),
-        model=task.model,
-        parameters=sum(parameter.numel() for parameter in unet.parameters()),
-        batch=task.batch,
-        steps=task.steps,
-        methods={method.name: method.about for case in task.cases for method in case.methods},
-        interrupted=True,
-    )
-    print(header(result), flush=True)
+    result = Result(describe(unet), task.model, task.batch, task.steps)
+    print(f"{about(result)}\nrandom weights · {result.environment.system}", flush=True)
     if earlier:
         result = result.continuing(earlier)
     for size in measure(unet, task):
         result = result.including(size)
         write(result, json_path)
         kept.text = f"{json_path} has {result.complete} of {len(task.cases)} sizes complete, and the present one so far"
-    result = replace(result, interrupted=False)
-    write(result, json_path)
     plot.save(result, plot_path)
     print(f"\n{table(result)}\n{json_path}\n{plot_path}")
     return result

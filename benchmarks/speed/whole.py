@@ -5,29 +5,30 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from benchmarks import output
-from benchmarks.environment import Environment, describe, now
-from benchmarks.fidelity.report import OUT_OF_MEMORY, label, machine
-from benchmarks.fidelity.scores import if_it_fits
+from benchmarks.environment import describe, now
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, Method
 from benchmarks.pipeline.image_model import PipelineImageModel
-from benchmarks.sampling import Request, Sampling
-from todo.timing import rotated, wait
+from benchmarks.sampling import Request
+from benchmarks.speed.report import OUT_OF_MEMORY
+from todo.timing import is_out_of_memory, rotated, wait
 
 TEXT, LOOP, VAE, IMAGE = "text encoder", "loop", "VAE", "image"
 PARTS = (TEXT, LOOP, VAE)
+_HEAD = ("size", "method", *(f"{part}, s" for part in (*PARTS, IMAGE)), "speed-up of the loop", "of the image")
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class Images:
-    """One size.
+    """One size, (height, width) in pixels.
 
     Attributes:
         seconds: by method, of each round the seconds by part. None for an image that did not fit in memory.
@@ -36,30 +37,26 @@ class Images:
     size: tuple[int, int]
     seconds: dict[str, list[dict[str, float] | None]] = field(default_factory=dict)
 
-    def fits(self, method: str) -> bool:
-        return None not in self.seconds[method]
+    @property
+    def label(self) -> str:
+        """Width and height, as WebUIs write them."""
+        return f"{self.size[1]}×{self.size[0]}"
 
     def medians(self, method: str) -> dict[str, float]:
-        """Median seconds by part, and of the whole image."""
+        """Median seconds by part, and of the whole image; empty if one did not fit in memory."""
         rounds = [each for each in self.seconds[method] if each]
+        if len(rounds) < len(self.seconds[method]):
+            return {}
         parts = {part: statistics.median(each[part] for each in rounds) for part in PARTS}
         return {**parts, IMAGE: statistics.median(sum(each.values()) for each in rounds)}
 
-
-@dataclass(frozen=True)
-class Result:
-    """A run.
-
-    Attributes:
-        model: the checkpoint's name.
-        batch: images made together.
-    """
-
-    model: str
-    environment: Environment
-    sampling: Sampling
-    batch: int
-    sizes: list[Images] = field(default_factory=list)
+    def row(self, method: str) -> list[str]:
+        """The cells under `_HEAD`."""
+        medians, dense = self.medians(method), self.medians(DENSE)
+        if not medians:
+            return [self.label, method, OUT_OF_MEMORY, *[""] * (len(_HEAD) - 3)]
+        speedups = [f"×{dense[part] / medians[part]:.2f}" if dense else "" for part in (LOOP, IMAGE)]
+        return [self.label, method, *(f"{medians[part]:.2f}" for part in (*PARTS, IMAGE)), *speedups]
 
 
 def run(
@@ -69,7 +66,7 @@ def run(
     methods: Sequence[Method],
     rounds: int,
     path: Path,
-) -> Result:
+) -> None:
     """Times each request's images with each method in turn, and prints a table. The JSON is written after each round,
     so that an interrupted run keeps its results.
 
@@ -81,28 +78,38 @@ def run(
     """
     from tqdm import tqdm
 
-    result = Result(model, describe(image_model.unet), requests[0].sampling, len(requests[0].seeds))
-    print(about(result), flush=True)
+    sampling, batch, environment = requests[0].sampling, len(requests[0].seeds), describe(image_model.unet)
+    result: dict[str, Any] = {"model": model, "environment": asdict(environment), "sampling": asdict(sampling)}
+    at_once = "an image" if batch == 1 else f"{batch} images"
+    print(f"{model} · {at_once} at once · {sampling} · {environment.where} · {environment.date}", flush=True)
+    sizes = [Images(request.size, {method.name: [] for method in methods}) for request in requests]
     with tqdm(total=len(requests) * (rounds + 1) * len(methods), unit="image", smoothing=0) as bar:
+        for images, request in zip(sizes, requests, strict=True):
+            for number in range(-1, rounds):
+                warms_up = number < 0
+                asked = replace(request, sampling=replace(sampling, steps=1)) if warms_up else request
+                for method in rotated(methods, max(number, 0)):
+                    bar.set_description_str(f"{images.label} {method.name}")
+                    seconds = _time_if_it_fits(image_model, asked, method)
+                    bar.update()
+                    if not warms_up:
+                        images.seconds[method.name].append(seconds)
+                if not warms_up:
+                    output.write_json({**result, "batch": batch, "sizes": [asdict(each) for each in sizes]}, path)
+                    kept.text = f"{path} has {number + 1} of {rounds} rounds at {images.label}"
+    print(f"\n{output.table(_HEAD, [[images.row(name) for name in images.seconds] for images in sizes])}\n\n{path}")
 
-        def attempt(request: Request, method: Method) -> dict[str, float] | None:
-            bar.set_description_str(f"{label(request.size)} {method.name}")
-            seconds = if_it_fits(partial(_time, image_model, request, method))
-            bar.update()
-            return seconds
 
-        for request in requests:
-            images = Images(request.size, {method.name: [] for method in methods})
-            result.sizes.append(images)
-            for method in methods:  # warms up
-                attempt(replace(request, sampling=replace(request.sampling, steps=1)), method)
-            for number in range(rounds):
-                for method in rotated(methods, number):
-                    images.seconds[method.name].append(attempt(request, method))
-                output.write_json(asdict(result), path)
-                kept.text = f"{path} has {number + 1} of {rounds} rounds at {label(request.size)}"
-    print(f"\n{output.table(*_table(result))}\n\n{path}")
-    return result
+def _time_if_it_fits(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float] | None:
+    try:
+        return _time(image_model, request, method)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, since until the handler ends the error's frames keep their tensors alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 def _time(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float]:
@@ -123,28 +130,3 @@ def _time(image_model: PipelineImageModel, request: Request, method: Method) -> 
         latents = timed(LOOP, lambda: image_model.denoise(request, embeddings, patch))
         timed(VAE, lambda: image_model.decode(latents))
     return seconds
-
-
-def about(result: Result) -> str:
-    """What is measured, and on what machine."""
-    images = "an image" if result.batch == 1 else f"{result.batch} images"
-    where = f"{machine(result.environment)} · {result.environment.date}"
-    return f"{result.model} · {images} at once · {result.sampling} · {where}"
-
-
-def _table(result: Result) -> tuple[list[str], list[list[list[str]]]]:
-    """The head, and the rows by size: medians over the rounds in seconds, and dense time over a method's."""
-    head = ["size", "method", *(f"{part}, s" for part in PARTS), "image, s", "speed-up of the loop", "of the image"]
-    return head, [[_row(images, method) for method in images.seconds] for images in result.sizes]
-
-
-def _row(images: Images, method: str) -> list[str]:
-    name = [label(images.size), method]
-    if not images.fits(method):
-        return [*name, OUT_OF_MEMORY, *[""] * (len(PARTS) + 2)]
-    medians = images.medians(method)
-    ratios = ["", ""]
-    if images.fits(DENSE):
-        dense = images.medians(DENSE)
-        ratios = [f"×{dense[part] / medians[part]:.2f}" for part in (LOOP, IMAGE)]
-    return [*name, *(f"{medians[part]:.2f}" for part in (*PARTS, IMAGE)), *ratios]

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from benchmarks.fidelity.methods import GRIDS
 from benchmarks.fidelity.results import Result
 from benchmarks.output import markdown
 from benchmarks.sampling import PUBLISHED
-from benchmarks.speed.methods import HYPERTILE
 from benchmarks.speed.report import MODELS
-from benchmarks.speed.results import Result as SpeedResult
-from benchmarks.speed.results import SizeResult
 from docs.generate.fidelity import largest_error
-from docs.generate.speed import GPU, published, speedup
-
-_AS_FAST = 0.99
-"""A setting is as fast as HyperTile from this ratio of their speed-ups on: the measurement wavers by a percent."""
+from docs.generate.speed import GPU, slower_than_hypertile
 
 
 def target_table() -> str:
@@ -28,24 +22,12 @@ def target_table() -> str:
         "all others": lambda result: result.sampling != PUBLISHED and result.sampling.sampler != "lcm",
     }
     rows = [
-        [f"{grid} per side", *(largest_error(grid, chosen) for chosen in conditions.values()), *_slower(grid)]
+        [
+            f"{grid} per side",
+            *(largest_error(grid, chosen) for chosen in conditions.values()),
+            *(slower_than_hypertile(grid, model) or "none" for model in GPU),
+        ]
         for grid in GRIDS
     ]
     head = ["", *(f"{name}: largest error / paper's f=2" for name in conditions)]
     return markdown([*head, *(f"{MODELS[model]}: slower than HyperTile at" for model in GPU)], rows)
-
-
-def _slower(grid: int) -> Iterator[str]:
-    """By model, the sizes at which a setting is slower than HyperTile, with the ratio of their speed-ups."""
-    for name in GPU.values():
-        result = published(name)
-        ratios = {size.label: _over_hypertile(grid, result, size) for size in result.sizes}
-        slower = [f"{size} ({ratio:.2f})" for size, ratio in ratios.items() if ratio is not None and ratio < _AS_FAST]
-        yield ", ".join(slower) or "none"
-
-
-def _over_hypertile(grid: int, result: SpeedResult, size: SizeResult) -> float | None:
-    """A setting's speed-up over HyperTile's; None if one of them was not measured."""
-    todo, row = speedup(result, size, grid), size.row(HYPERTILE)
-    hypertile = size.speedup(row) if row else None
-    return todo / hypertile.median if todo and hypertile else None

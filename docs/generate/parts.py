@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks import output
 from benchmarks.tiny.photographs import PHOTOGRAPHS
-from docs.generate import ROOT, choice, code_map, fidelity, gains, knobs, speed
+from docs.generate import ROOT, choice, code_map, fidelity, speed
+from todo.settings import KNOBS, Knob
 
 README = ROOT / "README.md"
 SPEED = ROOT / "docs" / "speed.md"
@@ -24,10 +25,15 @@ def generated(document: Path, name: str) -> str:
 
 
 def write_all() -> None:
-    """Generates all parts and writes them into their documents."""
-    for (document, name), make in PARTS.items():
+    """Generates all parts, and then writes them into their documents.
+
+    Raises:
+        StaleError: the present code would not reproduce a result. Nothing is written.
+    """
+    made = {part: make() for part, make in PARTS.items()}
+    for (document, name), text in made.items():
         before, _, after = _split(document.read_text(encoding="utf8"), name)
-        output.write_text(before + make() + after, document)
+        output.write_text(before + text + after, document)
 
 
 def _split(text: str, name: str) -> tuple[str, str, str]:
@@ -38,6 +44,16 @@ def _split(text: str, name: str) -> tuple[str, str, str]:
     return before + begin, part, end + after
 
 
+def knob_table() -> str:
+    """A row for each setting, in the order of `KNOBS`."""
+    rows = [[f"`{knob.name}`", knob.label, knob.allowed, _default(knob), knob.help] for knob in KNOBS.values()]
+    return output.markdown(["name", "on the page", "allowed", "default", ""], rows)
+
+
+def _default(knob: Knob) -> str:
+    return str(knob.default).lower() if knob.kind is bool else str(knob.default)
+
+
 def photograph_table() -> str:
     """The tiny model's training images."""
     rows = [[f"`{photograph.name}`", photograph.prompt, photograph.licence] for photograph in PHOTOGRAPHS]
@@ -45,22 +61,17 @@ def photograph_table() -> str:
 
 
 PARTS = {
-    (README, "gains"): gains.gains_table,
-    (SETTINGS, "knobs"): knobs.knob_table,
+    (README, "speed"): speed.default_table,
+    (SETTINGS, "knobs"): knob_table,
     (CONTRIBUTING, "map"): code_map.code_map,
-    (SPEED, "cpu native"): speed.native_tables,
     (SPEED, "gpu sd1"): speed.speed_table(speed.GPU["sd1"]),
     (SPEED, "gpu sdxl"): speed.speed_table(speed.GPU["sdxl"]),
-    (SPEED, "gpu sd1 settled"): speed.speed_table("sd1-cuda-settled"),
-    (SPEED, "gpu sdxl settled"): speed.speed_table("sdxl-cuda-settled"),
-    (SPEED, "cpu"): speed.speed_table(speed.CPU),
-    (SPEED, "shares"): speed.share_table,
-    (SPEED, "growth"): speed.growth_table,
-    (SPEED, "split"): speed.split_table,
+    (SPEED, "gpu"): speed.gpu_sentences,
+    (SPEED, "cpu sd1"): speed.speed_table(speed.CPU["sd1"]),
+    (SPEED, "cpu sdxl"): speed.speed_table(speed.CPU["sdxl"]),
     (SPEED, "overhead"): speed.overhead_table,
-    (SPEED, "memory sd1"): speed.memory_table("sd1"),
-    (SPEED, "memory sdxl"): speed.memory_table("sdxl"),
-    (GUIDE, "work"): gains.work_table,
+    (SPEED, "memory"): speed.memory_sentence,
+    (GUIDE, "work"): speed.work_table,
     (FIDELITY, "loss"): fidelity.loss_table,
     (FIDELITY, "checkpoints"): fidelity.checkpoint_table,
     (FIDELITY, "sizes"): fidelity.size_tables,

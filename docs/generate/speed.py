@@ -1,83 +1,67 @@
-"""Tables of the published runs of speed and memory."""
+"""Tables and sentences of the published runs of speed, and the work by arithmetic."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import replace
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import cache
+from math import nan
 
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, StaleError
 from benchmarks.output import markdown
-from benchmarks.speed import capacity, overhead
-from benchmarks.speed.methods import CLOSE, GRID_32, GRID_48, GRID_64, HYPERTILE, LIMIT
-from benchmarks.speed.report import MODELS, rounds, where
-from benchmarks.speed.results import ALL_LEVELS, FINEST, Result, Row, SizeResult, read
-from benchmarks.speed.split import KINDS, MIDDLE, SELF_ATTENTION
+from benchmarks.speed import overhead
+from benchmarks.speed.methods import DEFAULT, HYPERTILE, LIMIT, METHODS, per_side
+from benchmarks.speed.report import MODELS, NO_EFFECT, about, spread
+from benchmarks.speed.results import Result, SizeResult, Spread, keeps_all, present, read
 from docs.generate import RESULTS
 from todo import Settings, plan
 
-_LEVELS = {"1": "finest", "2": "half of it", "4": "a quarter", MIDDLE: "middle"}
-
-
-CPU = "sd1-cpu"
 GPU = {"sd1": "sd1-cuda", "sdxl": "sdxl-cuda"}
+CPU = {"sd1": "sd1-cpu", "sdxl": "sdxl-cpu"}
+"""The files of the published runs, by model."""
 
-_README_SIZES = ("768×768", "1024×1024", "1536×1536", "2048×2048", "3072×3072", "4096×4096")
-_README_METHODS = (GRID_64, GRID_48, GRID_32, "ToDo paper", "tomesd 0.5", HYPERTILE, LIMIT)
+_NONE = "–"
+"""A cell that was not measured."""
+
+_GAIN = 1.1
+"""Where the limit's speed-up is lower, the card waits for Python."""
+
+_MERGING = "tomesd 0.5"
+
+_WORK_SIDES = (768, 1024, 1536, 2048, 3072)
+_WORK = {
+    **{f"{grid} per side": Settings(grid=grid) for grid in (64, 48, 32)},
+    "64 per side, finest level only (max downsample 1)": Settings(grid=64, max_downsample=1),
+}
 
 
 @cache
-def published(name: str = CPU) -> Result:
-    """A published run."""
-    return read(RESULTS / f"{name}.json")
+def published(name: str) -> Result:
+    """A published run, by the names of today's methods.
 
-
-def speedup(result: Result, size: SizeResult, grid: int) -> float | None:
-    """The measured speed-up of `grid` per side at a size; 1 where it leaves the image alone, None where it was not
-    measured. The rule of mode auto has changed since some runs. What a row did then, the setting with as much work in
-    the plan does now."""
-    now = plan(size.width, size.height, Settings(grid=grid), result.model)
-    if now.note:
-        return 1.0
-    for row in size.rows:
-        is_auto = row.settings is not None and row.settings == Settings(grid=row.settings.grid)
-        if is_auto and math.isclose(row.predicted_work_change or 0.0, now.unet.change, rel_tol=1e-6):
-            measured = size.speedup(row)
-            return measured.median if measured else None
-    return None
+    Raises:
+        StaleError: the present code would not reproduce it.
+    """
+    path = RESULTS / f"{name}.json"
+    try:
+        return present(read(path))
+    except StaleError as stale:
+        raise StaleError(f"{path.name}: {stale}. Measure it anew, or delete it from the file") from None
 
 
 def speed_table(name: str) -> Callable[[], str]:
-    """The function that makes the table of a run: speed-ups by method and size, with shares of the limit."""
-    return lambda: _speed_table(published(name))
-
-
-def native_tables() -> str:
-    """The tables of the runs at the sizes that the models were trained at, on a CPU."""
-    return "\n".join(_speed_table(published(f"{model}-cpu-native")) for model in GPU)
-
-
-def gpu_table(model: str) -> Callable[[], str]:
-    """The function that makes the README's table of a model on a GPU, with a selection of sizes and methods."""
+    """The function that makes the table of a run: dense time, and speed-ups by method and size."""
 
     def make() -> str:
-        result = published(GPU[model])
-        sizes = tuple(size for size in result.sizes if size.label in _README_SIZES)
-        methods = {name: result.methods[name] for name in (DENSE, *_README_METHODS)}
-        return _speed_table(replace(result, sizes=sizes, methods=methods))
+        result = published(name)
+        counts = ["rounds", *(str(size.rounds) for size in result.sizes)]
+        dense = [DENSE, *map(_dense_cell, result.sizes)]
+        rows = [[method, *(_cell(result, size, method) for size in result.sizes)] for method in METHODS]
+        shown = [row for row in rows if row[0] != DENSE and set(row[1:]) != {_NONE}]
+        table = markdown(["", *(size.label for size in result.sizes)], [counts, dense, *shown])
+        return f"{about(result)}\n\n{table}"
 
     return make
-
-
-def _speed_table(result: Result) -> str:
-    environment = result.environment
-    head = ["", *(size.label for size in result.sizes)]
-    what = f"{MODELS[result.model]} · {where(result)} · batch {result.batch} · {environment.date}"
-    about = f"{what}; rounds: {rounds(result)}"
-    dense = [DENSE, *(_dense_cell(size) for size in result.sizes)]
-    rows = [_speed_row(result, name) for name in result.methods if name != DENSE]
-    return f"{about}\n\n" + markdown(head, [dense, *rows])
 
 
 def _dense_cell(size: SizeResult) -> str:
@@ -86,68 +70,113 @@ def _dense_cell(size: SizeResult) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
-def _speed_row(result: Result, method: str) -> list[str]:
-    return [method, *(_speed_cell(size, size.row(method)) for size in result.sizes)]
+def _cell(result: Result, size: SizeResult, method: str) -> str:
+    return NO_EFFECT if keeps_all(size, result, method) else spread(size.speedup(method)) or _NONE
 
 
-def _speed_cell(size: SizeResult, row: Row | None) -> str:
-    if row is None:
-        return ""
-    speedup, share = size.speedup(row), size.limit_share(row)
-    if row.note or speedup is None:
-        return row.note
-    spread = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low < speedup.high else ""
-    return f"×{speedup.median:.2f}{spread}" + (f" · {share.median:.0%}" if share else "")
+def default_table() -> str:
+    """Median speed-ups of the default for square images."""
+    measured = {
+        model: {size.label: cell for size in published(name).sizes if (cell := _median(published(name), size))}
+        for model, name in GPU.items()
+    }
+    labels = [size.label for size in published(GPU["sd1"]).sizes if size.width == size.height]
+    shown = [label for label in labels if any(label in cells for cells in measured.values())]
+    rows = [[MODELS[model], *(cells.get(label, _NONE) for label in shown)] for model, cells in measured.items()]
+    environment = published(GPU["sd1"]).environment
+    return f"{markdown(['', *shown], rows)}\n{environment.machine}, {environment.dtype}, PyTorch's attention.\n"
 
 
-def share_table() -> str:
-    """Shares of the limit with their range, for the methods close to it."""
-    result = published()
-    rows = [[name, *(_share_cell(size, name) for size in result.sizes)] for name in CLOSE if name != LIMIT]
-    return markdown(["", *(size.label for size in result.sizes)], rows)
+def _median(result: Result, size: SizeResult) -> str:
+    if keeps_all(size, result, DEFAULT):
+        return NO_EFFECT
+    speedup = size.speedup(DEFAULT)
+    return f"×{speedup.median:.2f}" if speedup else ""
 
 
-def _share_cell(size: SizeResult, method: str) -> str:
+def gpu_sentences() -> str:
+    """What the GPU's figures say, worded for the worse quartile."""
+    waits = [each for each in _measured() if _median_of(each[1], LIMIT) < _GAIN]
+    acts = [each for each in _measured(DEFAULT) if not keeps_all(each[1], published(GPU[each[0]]), DEFAULT)]
+    model, size = min(acts, key=lambda each: _median_of(each[1], DEFAULT))
+    pays = [each for each in acts if each not in waits]
+    shares = [_median_of(size, DEFAULT, LIMIT) for _, size in pays]
+    faster = [(model, size) for model, size in pays if _over_hypertile(size, DEFAULT).low > 1]
+    return _bullets(
+        f"Where even the limit gains less than {_percent(_GAIN - 1)}, this card waits for Python, and a method mainly "
+        f"costs: {_sizes(waits)}. The default comes down to ×{_median_of(size, DEFAULT):.2f}, on {MODELS[model]} at "
+        f"{size.label}. A slower card waits less, and the CPU below not at all.",
+        f"Where the limit gains more, the default reaches {_percent(min(shares))} to {_percent(max(shares))} of it.",
+        f"The default is faster than HyperTile, by the lower quartile of the rounds, on {_sizes(faster)}.",
+    )
+
+
+def memory_sentence() -> str:
+    """How much memory the default needs beside dense, and token merging."""
+    more = max(_peak(size, DEFAULT) / _peak(size, DENSE) - 1 for _, size in _measured(DEFAULT))
+    _, size = [each for each in _measured(_MERGING) if each[0] == "sd1"][-1]
+    dense, merging = (f"{_peak(size, method) / 2**30:.1f} GiB" for method in (DENSE, _MERGING))
+    return _bullets(
+        "On the GPU above, the peak of a call with the default, above weights and inputs, is at most "
+        f"{100 * more:.1f} % higher than dense at every size that was measured.",
+        f"Token merging compares tokens with each other: {merging} instead of {dense} for SD1.5 at {size.label}.",
+    )
+
+
+def _measured(method: str = LIMIT) -> list[tuple[str, SizeResult]]:
+    """The sizes at which a method was measured on the GPU, with their models."""
+    return [(model, size) for model, name in GPU.items() for size in published(name).sizes if size.speedup(method)]
+
+
+def _median_of(size: SizeResult, method: str, over: str = DENSE) -> float:
+    speedup = size.speedup(method, over)
+    return speedup.median if speedup else nan
+
+
+def _over_hypertile(size: SizeResult, method: str) -> Spread:
+    return size.speedup(method, over=HYPERTILE) or Spread(nan, nan, nan)
+
+
+def _peak(size: SizeResult, method: str) -> float:
     row = size.row(method)
-    share = size.limit_share(row) if row else None
-    return f"{share.median:.3f} ({share.low:.3f}–{share.high:.3f})" if share else ""
+    return row.peak_bytes if row and row.peak_bytes else nan
 
 
-def growth_table() -> str:
-    """The exponents with which self-attention's time grows with the number of tokens, by method."""
-    result = published()
-    laws = {level: result.growth(level) for level in (FINEST, ALL_LEVELS)}
-    rows = [[name, *(str(laws[level][name]) for level in laws)] for name in result.methods if name in laws[FINEST]]
-    return markdown(["", *laws], rows)
+def _sizes(chosen: Sequence[tuple[str, SizeResult]]) -> str:
+    """Models and sizes as text: 'SD1.5 at 512² and 768², SDXL at 1024²'."""
+    labels = {model: [size.label for each, size in chosen if each == model] for model in GPU}
+    return ", ".join(f"{MODELS[model]} at {_listed(sizes)}" for model, sizes in labels.items() if sizes)
 
 
-def split_table() -> str:
-    """Seconds of a call at 1024² by type of block, with self-attention by level."""
-    result = published()
-    size = next(size for size in result.sizes if size.label == "1024×1024")
-    rows = [(row.method, row.split) for row in size.rows if row.split]
-    kinds = [kind for kind in KINDS if kind != SELF_ATTENTION]
-    head = ["", *(f"self-attention, {level}" for level in _LEVELS.values()), *kinds]
-    cells = [
-        [name, *(f"{split.levels[level]:.2f}" for level in _LEVELS), *(f"{split.kinds[kind]:.2f}" for kind in kinds)]
-        for name, split in rows
-    ]
-    return markdown(head, cells)
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
-def memory_table(model: str) -> Callable[[], str]:
-    """The function that makes a model's table of peak memory and of the largest image that fits."""
-    return lambda: _capacity_table(capacity.read(RESULTS / f"{model}-memory.json"))
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
-def _capacity_table(fits: capacity.Fits) -> str:
-    head, groups = capacity.cells(fits)
-    return markdown(head, [row for group in groups for row in group])
+def _bullets(*sentences: str) -> str:
+    return "".join(f"{textwrap.fill(f'- {each}', 120, subsequent_indent='  ')}\n" for each in sentences)
 
 
 def overhead_table() -> str:
     """What the patch's own Python costs."""
-    measured = overhead.read(RESULTS / "overhead.json")
-    environment = measured.environment
-    about = f"torch {environment.versions['torch']} · {environment.machine}, {environment.clock} · {environment.date}"
-    return f"{about}\n\n{markdown(*overhead.cells(measured))}"
+    return overhead.as_markdown(RESULTS / "overhead.json")
+
+
+def work_table() -> str:
+    """How many times less work a UNet call takes for square images, by model and settings."""
+    rows = [
+        [MODELS[family], label, *(f"×{plan(side, side, settings, family).unet.times_less:.2f}" for side in _WORK_SIDES)]
+        for family in GPU
+        for label, settings in _WORK.items()
+    ]
+    return markdown(["", "", *(f"{side}²" for side in _WORK_SIDES)], rows)
+
+
+def slower_than_hypertile(grid: int, model: str) -> str:
+    """The sizes at which a setting is slower than HyperTile on the GPU, by the median, with the ratio of the speeds."""
+    ratios = {size.label: _over_hypertile(size, per_side(grid)).median for size in published(GPU[model]).sizes}
+    return ", ".join(f"{label} ({ratio:.2f})" for label, ratio in ratios.items() if round(ratio, 2) < 1)

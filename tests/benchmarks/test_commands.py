@@ -38,7 +38,6 @@ def test_a_wrong_size_is_refused(capsys, value):
     ("command", "option"),
     [
         *(("speed", option) for option in ("rounds", "batch", "threads", "steps")),
-        *(("memory", option) for option in ("batch", "gib")),
         *(("fidelity", option) for option in ("steps", "seeds", "workers", "sharpness", "guidance")),
         ("study", "workers"),
         *(("demo", option) for option in ("steps", "seed", "guidance")),
@@ -72,7 +71,7 @@ def test_an_unknown_method_is_refused(capsys, command):
     assert "compare: 'tome' is not allowed" in refusal(capsys, command, "--compare", "tome")
 
 
-@pytest.mark.parametrize("command", [["speed"], ["memory"], ["fidelity"], ["study"], ["demo"]])
+@pytest.mark.parametrize("command", [["speed"], ["overhead"], ["fidelity"], ["study"], ["demo"]])
 def test_output_that_cannot_be_written_is_refused_before_the_run(capsys, tmp_path, command):
     """A file has the folder's name, or a folder has the file's."""
     (tmp_path / "file").write_text("")
@@ -107,15 +106,6 @@ def test_speed_gets_its_options(monkeypatch, tmp_path):
     assert (task.folder, task.name) == (tmp_path, "mine")
     # The command fails if removing a method did not restore the UNet.
     assert main(["speed", "--device", "cpu"]) == 1
-
-
-def test_memory_gets_its_options(monkeypatch, tmp_path):
-    from benchmarks.speed import capacity
-
-    calls = []
-    monkeypatch.setattr(capacity, "run", lambda *arguments: calls.append(arguments))
-    assert main(["memory", "--gib", "8", "--batch", "2", "--model", "sdxl", "--output", str(tmp_path)]) == 0
-    assert calls == [("sdxl", 2, 8, tmp_path, "memory")]
 
 
 def test_a_missing_package_is_reported_with_how_to_install_it(tmp_path):

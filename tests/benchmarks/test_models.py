@@ -8,7 +8,7 @@ import pytest
 import torch
 from ldm.modules.attention import BasicTransformerBlock, CrossAttention
 
-from benchmarks.speed.models import MATRIX, architecture, build_unet, call, inputs
+from benchmarks.speed.models import architecture, build_unet, call, inputs
 from todo.families import FAMILIES
 
 CPU = torch.device("cpu")
@@ -73,12 +73,3 @@ def test_attention_computes_the_same_as_ldms_own():
     with torch.no_grad():
         for attention, keys in ((block.attn1, None), (block.attn2, context)):
             torch.testing.assert_close(attention(x, context=keys), CrossAttention.forward(attention, x, keys))
-
-
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_the_written_out_matrix_gives_the_same(family):
-    unet = build_unet(family, CPU, torch.float32, WIDTH)
-    other = architecture(family, torch.float32, WIDTH, MATRIX).to_empty(device=CPU)
-    other.load_state_dict(unet.state_dict())
-    arguments = inputs(unet, family, (128, 128))
-    torch.testing.assert_close(call(other, arguments), call(unet, arguments), rtol=1e-4, atol=1e-4)

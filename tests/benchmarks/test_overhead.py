@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch
 
-from benchmarks import output
-from benchmarks.environment import describe
+from benchmarks.environment import todo_version
 from benchmarks.speed import overhead
 from benchmarks.speed.models import build_unet
 from tests.unit.small_models import hook_counts
@@ -26,9 +23,12 @@ def test_every_hook_of_a_call_is_timed(monkeypatch):
     assert hook_counts(unet) == {}
 
 
-def test_the_figures_come_back_from_their_file(tmp_path):
-    unet = build_unet("sd1", torch.device("cpu"), torch.float32, 32)
-    found = overhead.Overheads(describe(unet), (overhead.Overhead("sdxl", 60, 2.04, 14.5),))
-    output.write_json(asdict(found), tmp_path / "overhead.json")
-    assert overhead.read(tmp_path / "overhead.json") == found
-    assert overhead.cells(found)[1] == [["SDXL", "60", "2.0", "14.5"]]
+def test_the_figures_come_back_from_their_file(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(overhead, "measure", lambda unet, model, calls: overhead.Overhead(model, 60, 2.04, 14.5))
+    threads = torch.get_num_threads()
+    overhead.run(2, tmp_path, "o")
+    torch.set_num_threads(threads)
+    about, _, _, _, sd1, sdxl = overhead.as_markdown(tmp_path / "o.json").splitlines()
+    assert about.startswith(f"ToDo {todo_version()} · torch {torch.__version__}")
+    assert sdxl == "| SDXL | 60 | 2.0 | 14.5 |" == sd1.replace("SD1.5", "SDXL")
+    assert "SDXL" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.speed.memory import LiveStorage
+from tests.unit.live_storage import LiveStorage
 from tests.unit.small_models import level_inputs, one_level, run
 from todo import Settings, apply_patch, remove_patch
 
