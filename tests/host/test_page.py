@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -270,12 +273,14 @@ def save_defaults(page: Any) -> None:
 def opened_again(page: Any, webui: WebUI) -> None:
     """Waits for the host, which begins anew, and opens its page with ToDo's controls unfolded."""
     page.wait_for_timeout(3000)
+    address = urlsplit(webui.url)
     for _ in range(120):
-        try:
-            page.goto(webui.url)
+        # No request: A1111 ends if one comes before its API is complete.
+        with suppress(OSError), socket.create_connection((address.hostname, address.port), timeout=1):
             break
-        except playwright.Error:
-            page.wait_for_timeout(1000)
+        page.wait_for_timeout(1000)
+    page.wait_for_timeout(15_000)
+    page.goto(webui.url)
     page.wait_for_selector(f"{TODO}enabled .label-wrap", state="attached", timeout=120_000)
     if not page.locator(f"{TODO}mode").first.is_visible():
         page.locator(f"{TODO}enabled > .label-wrap").click()
