@@ -200,11 +200,10 @@ def _fidelity(options: argparse.Namespace) -> int:
 
         return commands.fidelity(options)
     from benchmarks.fidelity import run as fidelity
-    from benchmarks.tiny.model import SIZES, check_prompt, read_size
-    from benchmarks.tiny.photographs import PROMPTS
+    from benchmarks.tiny.model import KNOWN_PROMPTS, SIZES, check_prompt, read_size
 
     refuse_without_pipeline(options)
-    prompts = list(dict.fromkeys(options.prompt or PROMPTS))
+    prompts = list(dict.fromkeys(options.prompt or KNOWN_PROMPTS))
     for prompt in prompts:
         check_prompt(prompt)
     task = fidelity.Task(

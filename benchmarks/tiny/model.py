@@ -30,6 +30,9 @@ SIZES = tuple((side, side) for side in (TRAINED_SIDE, TRAINED_SIDE * 3 // 2, TRA
 MIRRORED = "mirrored"
 """The word for a mirrored image."""
 
+KNOWN_PROMPTS = (*PROMPTS, *(f"{prompt} {MIRRORED}" for prompt in PROMPTS))
+"""All that the model was trained on."""
+
 _WORDS = ("", *dict.fromkeys(word for prompt in (*PROMPTS, MIRRORED) for word in prompt.split()))
 """The vocabulary. The empty first entry pads prompts."""
 
