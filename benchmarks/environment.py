@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from todo import SettingsError
+from todo import SettingsError, __version__
 
 DTYPES = {"cpu": "float32", "cuda": "float16"}
 """The hosts' defaults by device."""
@@ -82,7 +81,7 @@ def describe(unet: nn.Module) -> Environment:
         threads=torch.get_num_threads(),
         clock=_clock(parameter.device)[0],
         dtype=str(parameter.dtype).removeprefix("torch."),
-        versions={"todo": todo_version(), "python": platform.python_version(), **dict(_versions())},
+        versions={"todo": made_by(), "python": platform.python_version(), **dict(_versions())},
     )
 
 
@@ -102,17 +101,16 @@ def _clock(device: torch.device) -> tuple[str, Callable[[], float]]:
     return "wall time", time.perf_counter
 
 
-def todo_version() -> str:
-    """ToDo's version with the commit, such as '0.2.0 748e79a'; with a '+' if files differ from it. Outside a clone, the
-    version alone."""
-    version = re.search(r'^version = "(.+)"', (_ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    assert version
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+def made_by() -> str:
+    """ToDo's version and, in a clone, its commit, such as '0.3.0 748e79a'; with a '+' if files differ from it."""
+    git = ["git", f"--git-dir={_ROOT / '.git'}", f"--work-tree={_ROOT}", "describe"]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        done = subprocess.run(
+            [*git, "--always", "--dirty=+", "--exclude=*"], capture_output=True, encoding="utf-8", check=False
+        )
     except FileNotFoundError:
-        return version[1]
-    return f"{version[1]} {done.stdout}".strip()
+        return __version__
+    return f"{__version__} {done.stdout}".strip()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isnan, nan
@@ -23,7 +22,6 @@ from benchmarks.sampling import Sampling
 Size = tuple[int, int]
 """Height and width of an image in pixels."""
 
-_ROOT = Path(__file__).parents[2]
 
 _SET, _RESAMPLES = 8, 2000
 """Images in a set, and sets that are drawn."""
@@ -57,7 +55,7 @@ class Result:
     """A run.
 
     Attributes:
-        code: version and commit of ToDo, as `made_by` gives them.
+        code: version and commit of ToDo, as `environment.made_by` gives them.
         model: the checkpoint's name; '' for the embedded model.
         layouts: where the UNet has self-attention, by size.
     """
@@ -158,25 +156,6 @@ class Result:
     def fits(self, method: str, size: Size) -> bool:
         """Whether all of a method's images fitted in memory."""
         return not any(isnan(score.seconds) for score in self.of(method, size))
-
-
-def made_by() -> str:
-    """ToDo's version and, in a checkout, its commit; a '+' stands for changes since."""
-    version = re.search(r'^version = "(.+)"', (_ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    git = [
-        "git",
-        f"--git-dir={_ROOT / '.git'}",
-        f"--work-tree={_ROOT}",
-        "describe",
-        "--always",
-        "--dirty=+",
-        "--exclude=*",
-    ]
-    try:
-        commit = subprocess.run(git, capture_output=True, encoding="utf-8", check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        commit = ""
-    return f"{version[1] if version else ''} {commit}".strip()
 
 
 def _interval(columns: Sequence[Sequence[float]]) -> Interval:

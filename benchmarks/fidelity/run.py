@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks import output
-from benchmarks.environment import describe
+from benchmarks.environment import describe, made_by
 from benchmarks.fidelity.methods import METHODS, PUBLISHED
-from benchmarks.fidelity.results import Result, Size, made_by, read, write
+from benchmarks.fidelity.results import Result, Size, read, write
 from benchmarks.fidelity.scores import Score, layout, score
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, check_names

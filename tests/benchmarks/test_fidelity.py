@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import similarity
 from benchmarks.commands import main
-from benchmarks.environment import describe
+from benchmarks.environment import describe, made_by
 from benchmarks.fidelity import plot, report, results, run
 from benchmarks.fidelity.attention import effective_share, stride
 from benchmarks.fidelity.methods import GRIDS, METHODS, ONE_KEY, PAPER, PUBLISHED, named, of_trained, picks
@@ -218,7 +218,7 @@ def test_results_are_written_and_read_back(result, tmp_path):
 
 def test_a_result_says_what_made_it():
     """A version, and a commit in a checkout."""
-    assert re.fullmatch(r"\d+\.\d+\.\d+( [0-9a-f]{7,}\+?)?", results.made_by())
+    assert re.fullmatch(r"\d+\.\d+\.\d+( [0-9a-f]{7,}\+?)?", made_by())
 
 
 def test_a_figure_is_found_by_the_tokens_that_were_kept(image_model):
