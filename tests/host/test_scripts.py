@@ -14,7 +14,7 @@ INSPECTED = {"width": 320, "height": 256, "steps": 2}
 SCRIPTS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "prompt matrix": ("txt2img", [False, False, "positive", "comma", 0], {"prompt": "a cat|red|blue"}),
     "prompts from file or textbox": ("txt2img", [False, False, "start", "a cat\na dog"], {}),
-    "custom code": ("txt2img", ["return process_images(p)", 2], {}),
+    "custom code": ("txt2img", ["from modules import processing\nreturn processing.process_images(p)", 2], {}),
     "loopback": ("img2img", [3, 0.4, "Linear", "None"], {}),
     "sd upscale": ("img2img", ["", 64, "None", 2], {}),
     "poor man's outpainting": ("img2img", [64, 4, "fill", ["left", "up"]], {}),

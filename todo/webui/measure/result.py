@@ -116,7 +116,7 @@ def _parts(figures: Figures) -> Iterator[Phrase]:
 
 
 def _measured(speed_up: SpeedUp) -> Phrase:
-    if speed_up.is_steady:
+    if speed_up.is_steady or speed_up.low == speed_up.high:
         return speed(speed_up.median)
     return RANGE, f"{speed_up.low:.2f}", f"{speed_up.high:.2f}"
 

@@ -25,19 +25,21 @@ FEWEST = 4
 STEADY = 0.01
 """The ratios are stable when the standard error of each mean ratio is below this fraction of it."""
 SCATTER = 0.1
-"""A ratio says little when its quartiles are further apart than this fraction of it."""
+"""A ratio says little when its quartiles are further apart than this fraction of it, or when there are few rounds."""
+_FEW = 3
 
 
 class SpeedUp(NamedTuple):
-    """How many times faster one is than another: median and quartiles over the rounds."""
+    """How many times faster one is than another: median and quartiles over a number of rounds."""
 
     median: float
     low: float
     high: float
+    rounds: int
 
     @property
     def is_steady(self) -> bool:
-        return self.high - self.low <= SCATTER * self.median
+        return self.rounds >= _FEW and self.high - self.low <= SCATTER * self.median
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Timed:
             return None
         ratios = self._ratios(other)
         low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        return SpeedUp(statistics.median(ratios), low, high)
+        return SpeedUp(statistics.median(ratios), low, high, len(ratios))
 
     def is_stable(self, other: Timed) -> bool:
         """Whether further rounds would hardly change the ratio to another."""
