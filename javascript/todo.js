@@ -52,8 +52,8 @@
         const scaled = tab === "img2img" && isShown(element("#img2img_tab_resize_by"));
         const size = scaled ? lastSizeIn("#img2img_scale_resolution_preview") : null;
         const all = Number(valueOf(tab + "_steps")) || 0;
-        const share = Math.min(valueOf("img2img_denoising_strength") ?? 1, 0.999);
-        const steps = tab === "img2img" ? Math.floor(all * share) + 1 : all;
+        const share = Math.min(valueOf("img2img_denoising_strength") || 1, 0.999);
+        const steps = tab === "img2img" && all ? Math.floor(all * share) + 1 : all;
         return {steps, ...size || {width: valueOf(tab + "_width"), height: valueOf(tab + "_height")}};
     }
 

@@ -215,7 +215,7 @@ class Settings:
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "Higher is faster, lower changes the image less. 1 is off.",
+        "Higher is faster, but changes more. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(

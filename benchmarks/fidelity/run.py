@@ -179,6 +179,8 @@ def _alone(jobs: Sequence[Job], image_model: ImageModel) -> Made:
 
 def _pooled(jobs: Sequence[Job], processes: int) -> Made:
     """The scores of all jobs as they are made, by several processes."""
+    # After Ctrl-C, the process that frees the pool's semaphores would warn of them.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin_in_worker)
     try:
         # Ctrl-C in a terminal reaches the workers, too. They start with the first job, and inherit that it is ignored.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.environment import todo_version
+from benchmarks.environment import made_by
 from benchmarks.speed import overhead
 from benchmarks.speed.models import build_unet
 from tests.unit.small_models import hook_counts
@@ -29,6 +29,6 @@ def test_the_figures_come_back_from_their_file(monkeypatch, tmp_path, capsys):
     overhead.run(2, tmp_path, "o")
     torch.set_num_threads(threads)
     about, _, _, _, sd1, sdxl = overhead.as_markdown(tmp_path / "o.json").splitlines()
-    assert about.startswith(f"ToDo {todo_version()} · torch {torch.__version__}")
+    assert about.startswith(f"ToDo {made_by()} · torch {torch.__version__}")
     assert sdxl == "| SDXL | 60 | 2.0 | 14.5 |" == sd1.replace("SD1.5", "SDXL")
     assert "SDXL" in capsys.readouterr().out

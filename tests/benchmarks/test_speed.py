@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.environment import todo_version
+from benchmarks.environment import made_by
 from benchmarks.interrupt import kept
 from benchmarks.method import Method
 from benchmarks.speed import cases, report, results, rounds, run
@@ -74,7 +74,7 @@ def test_json_is_read_back(finished):
     written = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
     assert written["sizes"][0]["rows"][1]["kept"] == [128, 128, 32]
     assert written["environment"]["versions"]["torch"] == torch.__version__
-    assert written["environment"]["versions"]["todo"] == todo_version()
+    assert written["environment"]["versions"]["todo"] == made_by()
 
 
 def test_the_table_shows_each_row(finished):

@@ -76,7 +76,7 @@ def test_no_help_text_is_longer_than_two_lines(tab, width, mode):
 def test_a_checkboxs_help_stands_below_it(tab):
     tab.open()
     tab.unfold()
-    box, text = tab.knob("taper").locator("input"), tab.knob("taper").get_by_text("From the first")
+    box, text = tab.knob("taper").locator("input"), tab.knob("taper").get_by_text("Starts at the full")
     assert box.bounding_box()["y"] < text.bounding_box()["y"]
 
 
