@@ -124,6 +124,24 @@ class Host:
         """A module of the extension, as currently loaded, such as 'settings' or 'webui.generation'."""
         return sys.modules[f"{OURS}.{name}"]
 
+    @property
+    def knobs(self) -> Any:
+        """The extension's table of settings, as currently loaded."""
+        return self.ours("settings").KNOBS
+
+    @property
+    def Settings(self) -> Any:  # noqa: N802
+        return self.ours("settings").Settings
+
+    @property
+    def SettingsError(self) -> Any:  # noqa: N802
+        return self.ours("settings").SettingsError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a request holds, in the order of the page's controls."""
+        return self.ours("webui.request").NAMES
+
     def p(self, args: list[Any] | None = None, tab: str = "txt2img", **fields: Any) -> Any:
         """A processing object with the given arguments for our script. Missing ones are taken from the page."""
         kind = {"txt2img": "StableDiffusionProcessingTxt2Img", "img2img": "StableDiffusionProcessingImg2Img"}[tab]

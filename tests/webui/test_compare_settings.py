@@ -159,7 +159,7 @@ def test_the_figures_of_a_comparison_with_dense_are_data_too(host):
     outcome = host.generate({**FACTOR_2, "compare": True})
     todo, dense = figures(outcome)
     assert (dense["images"][0]["index"], todo["images"][0]["index"]) == (None, 0)
-    assert todo["settings"] == host.ours("settings").Settings(factor=2).to_dict()
+    assert todo["settings"] == host.Settings(factor=2).to_dict()
 
 
 def test_progress_counts_and_names_all_runs(host):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 @pytest.fixture(scope="module")
 def table(running_host):
     """The properties of the API's schema, by name."""
-    return running_host.ours("settings").Settings.schema()["properties"]
+    return running_host.Settings.schema()["properties"]
 
 
 def value_of(row):
@@ -29,12 +29,12 @@ def value_of(row):
 def draw_settings(host, table, data):
     values = {name: data.draw(value_of(row), label=name) for name, row in table.items()}
     values["start"], values["end"] = sorted((values["start"], values["end"]))
-    return host.ours("settings").Settings(**values)
+    return host.Settings(**values)
 
 
 def acting(host, settings):
     """The values of the settings; those of the other mode are their defaults."""
-    knobs = host.ours("settings").KNOBS
+    knobs = host.knobs
     return {
         name: value if knobs[name].mode in (None, settings.mode) else knobs[name].default
         for name, value in settings.to_dict().items()
@@ -71,7 +71,7 @@ def test_what_acts_in_the_mode_is_written(running_host, table, data):
     settings = draw_settings(running_host, table, data)
     written = running_host.ours("webui.infotext").write(settings)
     other = {"auto": {"ToDo factor", "ToDo deep factor", "ToDo hires factor"}, "manual": {"ToDo grid"}}[settings.mode]
-    knobs = running_host.ours("settings").KNOBS.values()
+    knobs = running_host.knobs.values()
     assert set(written) == {"ToDo version", *(knob.infotext for knob in knobs)} - other
     assert written["ToDo"] == settings.mode
     assert all(isinstance(value, str) for value in written.values())
@@ -107,7 +107,7 @@ def test_what_an_earlier_image_noted_is_gone(host):
 
 
 def test_numbers_are_written_as_a_person_would(host):
-    settings = host.ours("settings").Settings
+    settings = host.Settings
     written = host.ours("webui.infotext").write(settings(factor=2, end=0.6))
     assert (written["ToDo factor"], written["ToDo start"], written["ToDo end"]) == ("2", "0", "0.6")
 
@@ -117,7 +117,7 @@ def test_an_image_comes_back_whatever_later_defaults_are(host, table, monkeypatc
     size = {"width": 640, "height": 640, "steps": 2}
     before = host.generate({}, **size)
     parameters = host.infotext_utils.parse_generation_parameters(before.processed.info)
-    knobs, later = host.ours("settings").KNOBS, {"grid": 32, "method": "nearest-exact", "phase": "fixed", "end": 0.5}
+    knobs, later = host.knobs, {"grid": 32, "method": "nearest-exact", "phase": "fixed", "end": 0.5}
     for name, default in {**later, "max_downsample": 1, "passes": "hires", "taper": True}.items():
         monkeypatch.setitem(knobs, name, dataclasses.replace(knobs[name], default=default))
     other = host.generate({}, **size)
@@ -181,7 +181,7 @@ def test_both_tabs_share_the_fields_that_are_sent_from_one_to_the_other(host):
 
 
 def test_the_host_parses_our_keys(host):
-    knobs = host.ours("settings").KNOBS.values()
+    knobs = host.knobs.values()
     parameters = {knob.infotext: str(index) for index, knob in enumerate(knobs)}
     assert len(parameters) == len(knobs)
     parsed = through_the_host(host, parameters)

@@ -16,7 +16,7 @@ KEPT = ["keeps {} of keys/values", "14 %"]
 @pytest.fixture
 def ask(host):
     def question(*passes, batch=1, **changed):
-        names = host.ours("webui.request").NAMES
+        names = host.names
         defaults = [control.value for control in host.script().controls]
         values = [changed.get(name, default) for name, default in zip(names, defaults, strict=True)]
         sizes = json.dumps({"id": 7, "batch": batch, "passes": passes or [SIZE]})
@@ -31,7 +31,7 @@ def measured(host):
 
     def remember(times, batch=1, hires=False, **settings):
         size = host.ours("webui.passes").Pass(1024, 1024, batch, hires)
-        host.ours("webui.measure.remembered").remember(size, host.ours("settings").Settings(**settings), times)
+        host.ours("webui.measure.remembered").remember(size, host.Settings(**settings), times)
 
     yield remember
     host.ours("webui.measure.remembered")._speed_ups.clear()

@@ -19,7 +19,7 @@ FILES = sorted((ROOT / "localizations").glob("*.json"))
 @pytest.fixture
 def shown(host):
     """All strings on the page: labels, help texts and the texts of the live line."""
-    knobs = host.ours("settings").KNOBS.values()
+    knobs = host.knobs.values()
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")

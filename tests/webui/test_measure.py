@@ -43,7 +43,7 @@ def calls(host):
 
 def values(host, **changed):
     """The values of the page's controls, with some changed."""
-    names = host.ours("webui.request").NAMES
+    names = host.names
     defaults = [getattr(control, "value", None) for control in host.script().controls]
     return [changed.get(name, default) for name, default in zip(names, defaults, strict=True)]
 
@@ -115,7 +115,7 @@ def test_times_ratios_and_bars_agree(host, timed):
 
 def test_where_rounds_scatter_there_is_a_range_that_is_not_remembered(host, timed):
     recall, size = host.ours("webui.measure.remembered").recall, host.ours("webui.passes").Pass(128, 96, 2, False)
-    settings = host.ours("settings").Settings
+    settings = host.Settings
     timed += [[1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.9, 0.9], [0.9, 0.7, 0.8, 0.6], *[[0.5, 0.5, 0.5, 0.5]] * 2]
     line, *plot = text(measure(host, batch=2, **MANUAL))
     assert "per step · 1.22–1.49× as fast · unsteady: is other work running on this machine? · expected" in line
@@ -130,7 +130,7 @@ def test_a_single_round_is_not_remembered(host, timed):
     timed += [[20.0], [4.0], [3.5], [2.5], [2.0]]
     line, *_ = text(measure(host, batch=3, **MANUAL))
     assert "5.71× faster · unsteady: is other work running on this machine? · expected" in line
-    assert recall(size, host.ours("settings").Settings(factor=2)) is None
+    assert recall(size, host.Settings(factor=2)) is None
 
 
 def test_a_line_has_one_unit(host, timed):
@@ -187,7 +187,7 @@ def test_a_pass_where_no_setting_acts_is_left_out(host, calls):
 def test_a_measurement_is_remembered_for_the_live_line(host, timed):
     timed += [[1.0] * 3, [0.8] * 3, [0.5] * 3, [0.4] * 3, [0.25] * 3]
     measure(host, **MANUAL, end=0.5)
-    settings = host.ours("settings").Settings
+    settings = host.Settings
     size = host.ours("webui.passes").Pass(128, 96, 1, False)
     recall = host.ours("webui.measure.remembered").recall
     assert recall(size, settings(factor=2, taper=True)) > 0

@@ -37,7 +37,7 @@ def asked(host, *args):
     state = p.todo_generation
     if state is None:
         return None
-    defaults = host.ours("settings").Settings().to_dict()
+    defaults = host.Settings().to_dict()
     return {name: value for name, value in state.settings.to_dict().items() if value != defaults[name]}
 
 
@@ -83,7 +83,7 @@ def test_a_dict_and_a_list_are_equivalent(host):
 
 
 def test_the_list_follows_the_controls(host):
-    assert POSITIONS == host.ours("webui.request").NAMES
+    assert host.names == POSITIONS
 
 
 def test_values_after_a_dict_are_ignored(host):

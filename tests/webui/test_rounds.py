@@ -24,7 +24,7 @@ def rounds(host):
 
 @pytest.fixture
 def settings(host):
-    return host.ours("settings").Settings
+    return host.Settings
 
 
 @pytest.fixture

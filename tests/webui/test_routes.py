@@ -40,7 +40,7 @@ def refused(answer):
 
 def test_the_schema_is_that_of_an_api_payload(client, host):
     schema = client.get("/todo/v1/schema").json()
-    assert tuple(schema["properties"]) == host.ours("webui.request").NAMES
+    assert tuple(schema["properties"]) == host.names
     assert schema["additionalProperties"] is False
     assert schema["properties"]["enabled"]["default"] is True
     assert all(row["title"] and row["description"] for row in schema["properties"].values())
@@ -55,9 +55,7 @@ def test_a_plan_is_the_same_as_in_python(plan, host):
         for hires in ("true", "false"):
             answer = plan(family=family, hires=hires, **settings)
             assert answer.status_code == 200
-            expected = todo.plan(
-                1024, 1024, host.ours("settings").Settings.from_dict(settings), family, hires == "true"
-            ).to_dict()
+            expected = todo.plan(1024, 1024, host.Settings.from_dict(settings), family, hires == "true").to_dict()
             assert answer.json() == json.loads(json.dumps(expected))
 
 

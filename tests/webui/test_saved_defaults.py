@@ -20,7 +20,7 @@ def build(host, tmp_path):
         with gr.Blocks() as blocks:
             script = type(host.script(tab))()
             script.is_img2img = tab == "img2img"
-            controls = dict(zip(host.ours("webui.request").NAMES, script.ui(script.is_img2img), strict=True))
+            controls = dict(zip(host.names, script.ui(script.is_img2img), strict=True))
         saver = ui_loadsave.UiLoadsave(tmp_path / "ui-config.json")
         saver.add_block(blocks, tab)
         saver.dump_defaults()
@@ -38,7 +38,7 @@ def page_value(control, value):
 
 def other_values(host):
     """Values that are allowed, by name. Every choice is among them."""
-    knobs = host.ours("settings").KNOBS
+    knobs = host.knobs
     values = {name: knob.choices or (knob.minimum, knob.maximum) for name, knob in knobs.items()}
     switches = {name: (True, False) for name, knob in knobs.items() if knob.kind is bool}
     return {"enabled": (True, False), **values, **switches, "compare": host.ours("webui.request").COMPARE.choices}
@@ -46,7 +46,7 @@ def other_values(host):
 
 @pytest.mark.parametrize("tab", TABS)
 def test_each_value_of_each_control_is_restored(host, build, tab):
-    parse = {"enabled": bool, "compare": str, **{name: k.parse for name, k in host.ours("settings").KNOBS.items()}}
+    parse = {"enabled": bool, "compare": str, **{name: k.parse for name, k in host.knobs.items()}}
     for name, values in other_values(host).items():
         for value in values:
             controls, saver = build(tab)
@@ -65,14 +65,14 @@ def test_each_value_of_each_control_is_restored(host, build, tab):
 @pytest.mark.parametrize(("saved", "restored"), [("1", 1), ("2", 2), ("4", 4), ("8", 8), (1, 4), (4, 4), (3, 4)])
 def test_max_downsample_as_saved_by_earlier_versions(host, build, tmp_path, saved, restored):
     """They wrote their default as a number, which no version could restore, and a choice as text."""
-    key = f"txt2img/{host.ours('settings').KNOBS['max_downsample'].label}/value"
+    key = f"txt2img/{host.knobs['max_downsample'].label}/value"
     (tmp_path / "ui-config.json").write_text(json.dumps({key: saved}), encoding="utf8")
     controls, _ = build("txt2img")
     assert controls["max_downsample"].value == str(restored)
 
 
 def test_a_restored_mode_shows_its_controls(host, build, tmp_path):
-    key = f"txt2img/{host.ours('settings').KNOBS['mode'].label}/value"
+    key = f"txt2img/{host.knobs['mode'].label}/value"
     build("txt2img")
     saved = json.loads((tmp_path / "ui-config.json").read_text(encoding="utf8"))
     (tmp_path / "ui-config.json").write_text(json.dumps({**saved, key: "manual"}), encoding="utf8")

@@ -15,11 +15,11 @@ TABS = ("txt2img", "img2img")
 
 @pytest.fixture
 def knobs(host):
-    return host.ours("settings").KNOBS
+    return host.knobs
 
 
 def controls(host, tab="txt2img"):
-    return dict(zip(host.ours("webui.request").NAMES, host.script(tab).controls, strict=True))
+    return dict(zip(host.names, host.script(tab).controls, strict=True))
 
 
 def test_the_host_finds_one_script(host):
@@ -92,7 +92,7 @@ def test_a_saved_default_of_the_mode_shows_its_controls(host, knobs):
     # The host calls this when it restores the user's saved defaults.
     with gr.Blocks():
         script = host.scripts.scripts_data[-1].script_class()
-        page = dict(zip(host.ours("webui.request").NAMES, script.ui(False), strict=True))
+        page = dict(zip(host.names, script.ui(False), strict=True))
     page["mode"].init_field("manual")
     assert {name for name in knobs if knobs[name].mode and page[name].visible} == {
         "factor",

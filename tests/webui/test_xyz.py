@@ -24,7 +24,7 @@ def axes(host):
 
 
 def axis(host, name):
-    return axes(host)[SWITCH if name == "enabled" else f"[ToDo] {host.ours('settings').KNOBS[name].label}"]
+    return axes(host)[SWITCH if name == "enabled" else f"[ToDo] {host.knobs[name].label}"]
 
 
 def plot(host, *chosen, args=(), **fields):
@@ -43,7 +43,7 @@ def ours(host, processed):
 @pytest.mark.parametrize("where", ["own", "extension"])
 def test_every_knob_has_an_axis_wherever_the_plot_is(where):
     with standin.running(plot=where) as host:
-        knobs = host.ours("settings").KNOBS
+        knobs = host.knobs
         assert [*axes(host)] == [SWITCH, *(f"[ToDo] {knob.label}" for knob in knobs.values())]
         host.script_callbacks.before_ui_callback()
         assert len(axes(host)) == 1 + len(knobs)
@@ -60,7 +60,7 @@ def test_a_host_without_a_plot_is_left_alone():
 
 def test_reloading_the_page_does_not_add_the_axes_twice(own_host):
     own_host.reload()
-    assert len(axes(own_host)) == 1 + len(own_host.ours("settings").KNOBS)
+    assert len(axes(own_host)) == 1 + len(own_host.knobs)
 
 
 @pytest.mark.parametrize("value", ["abc", "16.5", "999"])
@@ -70,7 +70,7 @@ def test_a_wrong_number_says_what_is_allowed(host, value):
 
 
 def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
-    for name, knob in host.ours("settings").KNOBS.items():
+    for name, knob in host.knobs.items():
         option = axis(host, name)
         if knob.choices or knob.kind is bool:
             assert option.type is str
@@ -102,7 +102,7 @@ def test_numbers_are_typed_and_other_values_are_chosen_from_a_list(host):
     ],
 )
 def test_an_invalid_value_stops_the_plot_before_it_begins(host, name, values):
-    with pytest.raises(host.ours("settings").SettingsError) as caught:
+    with pytest.raises(host.SettingsError) as caught:
         plot(host, (name, values))
     assert caught.value.field == name
     shown = axis(host, name).label.removeprefix("[ToDo] ") if name != "enabled" else "ToDo · Token Downsampling"
