@@ -188,8 +188,8 @@ import os, signal, sys, threading, time
 from benchmarks import interrupt
 
 def block():
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     import torch
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     a = torch.rand(6000, 6000, dtype=torch.float64)
     for _ in range(4):
         torch.linalg.matrix_exp(a)
