@@ -1,4 +1,4 @@
-"""Hardware, versions and clock of a measurement."""
+"""Hardware, versions and clock of a measurement, and what does not fit into its memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from todo import SettingsError, __version__
+from todo.timing import is_out_of_memory
+
+_Made = TypeVar("_Made")
 
 DTYPES = {"cpu": "float32", "cuda": "float16"}
 """The hosts' defaults by device."""
@@ -128,3 +132,16 @@ def _processor() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
+    """What `make` returns; None if the memory does not suffice."""
+    try:
+        return make()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, since until the handler ends the error's frames keep their tensors alive.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None

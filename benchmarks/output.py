@@ -71,6 +71,13 @@ def markdown(head: Cells, rows: Sequence[Cells]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def bullets(*sentences: str) -> str:
+    """A Markdown list."""
+    return "".join(
+        textwrap.fill(f"- {each}", 120, subsequent_indent="  ", break_long_words=False) + "\n" for each in sentences
+    )
+
+
 def table(head: Cells, groups: Sequence[Sequence[Cells]]) -> str:
     """A table as text, with a rule between groups of rows. Cells may have several lines.
 

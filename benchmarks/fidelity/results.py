@@ -16,7 +16,7 @@ from benchmarks import output
 from benchmarks.environment import Environment
 from benchmarks.fidelity.methods import METHODS, Layout, picks
 from benchmarks.fidelity.scores import Score
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, StaleError
 from benchmarks.sampling import Sampling
 
 Size = tuple[int, int]
@@ -27,10 +27,6 @@ _SET, _RESAMPLES = 8, 2000
 """Images in a set, and sets that are drawn."""
 
 _FIGURES = [each.name for each in fields(Score) if each.type == "float"]
-
-
-class StaleError(Exception):
-    """The present code would not make the images of a published result."""
 
 
 @dataclass(frozen=True)

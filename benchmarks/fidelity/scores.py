@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import similarity
-from benchmarks.environment import now
+from benchmarks.environment import if_it_fits, now
 from benchmarks.fidelity.attention import effective_share
 from benchmarks.fidelity.methods import Layout, picks
 from benchmarks.hooks import attached
 from benchmarks.method import DENSE, Method, dense_attention
 from benchmarks.perceptual import flip, lpips
 from benchmarks.sampling import ImageModel, Request
-from todo.timing import is_out_of_memory, wait
+from todo.timing import wait
 from todo.unet import find_self_attention
 
 _MERGING_SEED = 0
@@ -30,8 +30,6 @@ _ATTENTION_STEPS = 5
 """So many steps are enough to measure how many keys count, which hardly depends on the number of steps."""
 
 _DENSE = Method(DENSE, dense_attention)
-
-_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -122,19 +120,6 @@ def layout(image_model: ImageModel, size: tuple[int, int]) -> Layout:
     """Where the model's UNet has self-attention for images of `size` = (height, width) in pixels."""
     depths = {block.depth for block in find_self_attention(image_model.unet)}
     return Layout(image_model.latent_size(size), tuple(sorted(depths)))
-
-
-def if_it_fits(make: Callable[[], _Made]) -> _Made | None:
-    """What `make` returns; None if the memory does not suffice."""
-    try:
-        return make()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    # Only here, since until the handler ends the error's frames keep their tensors alive.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def _make(image_model: ImageModel, request: Request, method: Method) -> _Image:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from benchmarks import output
-from benchmarks.environment import describe, now
+from benchmarks.environment import describe, if_it_fits, now
 from benchmarks.interrupt import kept
 from benchmarks.method import DENSE, Method
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request
 from benchmarks.speed.report import OUT_OF_MEMORY
-from todo.timing import is_out_of_memory, rotated, wait
+from todo.timing import rotated, wait
 
 TEXT, LOOP, VAE, IMAGE = "text encoder", "loop", "VAE", "image"
 PARTS = (TEXT, LOOP, VAE)
@@ -90,7 +89,7 @@ def run(
                 asked = replace(request, sampling=replace(sampling, steps=1)) if warms_up else request
                 for method in rotated(methods, max(number, 0)):
                     bar.set_description_str(f"{images.label} {method.name}")
-                    seconds = _time_if_it_fits(image_model, asked, method)
+                    seconds = if_it_fits(partial(_time, image_model, asked, method))
                     bar.update()
                     if not warms_up:
                         images.seconds[method.name].append(seconds)
@@ -98,18 +97,6 @@ def run(
                     output.write_json({**result, "batch": batch, "sizes": [asdict(each) for each in sizes]}, path)
                     kept.text = f"{path} has {number + 1} of {rounds} rounds at {images.label}"
     print(f"\n{output.table(_HEAD, [[images.row(name) for name in images.seconds] for images in sizes])}\n\n{path}")
-
-
-def _time_if_it_fits(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float] | None:
-    try:
-        return _time(image_model, request, method)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    # Only here, since until the handler ends the error's frames keep their tensors alive.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def _time(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float]:

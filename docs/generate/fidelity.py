@@ -14,7 +14,7 @@ from benchmarks.fidelity.report import label, machine
 from benchmarks.fidelity.results import Interval, Result, Size, StaleError, read
 from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
-from benchmarks.output import markdown, read_json
+from benchmarks.output import bullets, markdown, read_json
 from benchmarks.sampling import PUBLISHED, Sampling
 from benchmarks.speed.methods import per_side
 from docs.generate import RESULTS
@@ -108,7 +108,7 @@ def findings() -> str:
     _check(error[keeps_64].high < 0.5, "64 per side has less than half of the paper's error")
     _check(error[keeps_48].high < 1, "48 per side has less than the paper's error")
     _check(guided.high < plain.low, "guidance makes the paper's error larger")
-    return _bullets(
+    return bullets(
         f"**The paper's method is closer to dense than token merging**, as the paper claims: token merging has "
         f"{_range(merging)} times its squared error by size, at least {least:.1f} times by every interval, and takes "
         f"longer. Tiles have {_range(tiles, 0)} times the error of the paper's method.",
@@ -144,7 +144,7 @@ def default_findings() -> str:
         all(sampling.steps <= 8 or sampling.sampler == "lcm" for _, sampling, _ in beyond), "only few steps and LCM do"
     )
     cases = "; ".join(f"{sampling}, {where} ({error.high:.2f})" for error, sampling, where in beyond)
-    return _bullets(
+    return bullets(
         f"**48 per side, the default**: in the published condition at most {largest[48][0]:.2f} of the paper's error, "
         f"at {largest[48][2]}, in five formats at one, one and a half and two times the trained size. In the other "
         f"conditions at most {elsewhere[48][0]:.2f}, with {elsewhere[48][1]} at {elsewhere[48][2]}. Everywhere the "
@@ -173,12 +173,6 @@ def _errors(method: str, chosen: Callable[[Result], bool]) -> Iterator[tuple[Int
 
 def _largest(errors: Sequence[tuple[Interval, Sampling, str]]) -> tuple[Interval, Sampling, str]:
     return max(errors, key=lambda each: each[0].value)
-
-
-def _bullets(*texts: str) -> str:
-    return "".join(
-        textwrap.fill(f"- {text}", 120, subsequent_indent="  ", break_long_words=False) + "\n" for text in texts
-    )
 
 
 def _range(ratios: Sequence[Interval], digits: int = 1) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import nan
 
 from benchmarks.method import DENSE, StaleError
-from benchmarks.output import markdown
+from benchmarks.output import bullets, markdown
 from benchmarks.speed import overhead
 from benchmarks.speed.methods import DEFAULT, HYPERTILE, LIMIT, METHODS, per_side
 from benchmarks.speed.report import MODELS, NO_EFFECT, about, spread
@@ -102,7 +101,7 @@ def gpu_sentences() -> str:
     pays = [each for each in acts if each not in waits]
     shares = [_median_of(size, DEFAULT, LIMIT) for _, size in pays]
     faster = [(model, size) for model, size in pays if _over_hypertile(size, DEFAULT).low > 1]
-    return _bullets(
+    return bullets(
         f"Where even the limit gains less than {_percent(_GAIN - 1)}, this card waits for Python, and a method mainly "
         f"costs: {_sizes(waits)}. The default comes down to ×{_median_of(size, DEFAULT):.2f}, on {MODELS[model]} at "
         f"{size.label}. A slower card waits less, and the CPU below not at all.",
@@ -116,7 +115,7 @@ def memory_sentence() -> str:
     more = max(_peak(size, DEFAULT) / _peak(size, DENSE) - 1 for _, size in _measured(DEFAULT))
     _, size = [each for each in _measured(_MERGING) if each[0] == "sd1"][-1]
     dense, merging = (f"{_peak(size, method) / 2**30:.1f} GiB" for method in (DENSE, _MERGING))
-    return _bullets(
+    return bullets(
         "On the GPU above, the peak of a call with the default, above weights and inputs, is at most "
         f"{100 * more:.1f} % higher than dense at every size that was measured.",
         f"Token merging compares tokens with each other: {merging} instead of {dense} for SD1.5 at {size.label}.",
@@ -155,10 +154,6 @@ def _listed(words: Sequence[str]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _bullets(*sentences: str) -> str:
-    return "".join(f"{textwrap.fill(f'- {each}', 120, subsequent_indent='  ')}\n" for each in sentences)
 
 
 def overhead_table() -> str:

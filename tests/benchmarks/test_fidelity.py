@@ -21,7 +21,7 @@ from benchmarks.fidelity.attention import effective_share, stride
 from benchmarks.fidelity.methods import GRIDS, METHODS, ONE_KEY, PAPER, PUBLISHED, named, of_trained, picks
 from benchmarks.fidelity.scores import Score, layout, score
 from benchmarks.hooks import attached
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, StaleError
 from benchmarks.peers import finest
 from benchmarks.sampling import Request, Sampling
 from benchmarks.speed.methods import per_side, todo_with
@@ -232,7 +232,7 @@ def test_a_figure_is_found_by_the_tokens_that_were_kept(image_model):
     assert same.mse == found.mse
     assert measured.has(named("ToDo", 2), (128, 128))
     assert not measured.has(named("ToDo", 4), (128, 128))
-    with pytest.raises(results.StaleError, match=r"ToDo, f=4, 128×128, euler, 3 steps: ToDo 0.2.0 abc1234 measured no"):
+    with pytest.raises(StaleError, match=r"ToDo, f=4, 128×128, euler, 3 steps: ToDo 0.2.0 abc1234 measured no"):
         measured.of(named("ToDo", 4))
 
 
@@ -254,7 +254,7 @@ def test_a_result_that_the_present_code_would_not_reproduce_is_refused(monkeypat
         if changed == "nothing":
             assert "48 per side" in fidelity.loss_table()
         else:
-            with pytest.raises(results.StaleError, match="measure again"):
+            with pytest.raises(StaleError, match="measure again"):
                 fidelity.size_tables()
     finally:
         methods._picks.cache_clear()
