@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from todo.__main__ import add_settings as setting_options
 from todo.settings import KNOBS, Knob, Settings, SettingsError
 
 _PLAIN = {"→": "->", "−": "-", "─": "-", "…": "...", "¼": "1/4", "×": "x", "·": "-", "–": "-", "±": "+-", "²": "2"}
@@ -72,15 +73,8 @@ def columns() -> int:
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:
-    """Adds an option for every setting. A switch may be given without a value."""
-    group = parser.add_argument_group(title)
-    for name, knob in KNOBS.items():
-        description = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}."
-        switch: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
-        group.add_argument(
-            f"--{name.replace('_', '-')}", type=reader(knob), dest=name, metavar=knob.kind.__name__.upper(),
-            help=description.replace("%", "%%"), **switch,
-        )  # fmt: skip
+    """Adds a group with an option for every setting."""
+    setting_options(parser.add_argument_group(title), reader)
 
 
 def given_settings(options: argparse.Namespace) -> Settings | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .families import FAMILIES
 from .prediction import LevelPlan, Plan, Work, plan
-from .settings import KNOBS, Settings, SettingsError
+from .settings import KNOBS, Knob, Settings, SettingsError
 from .version import __version__
 
 
@@ -41,11 +41,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--family", default="sd1", help=f"one of {', '.join(FAMILIES)} (default: %(default)s)")
     command.add_argument("--steps", default=0, help="sampling steps (default: as many as usual)")
     command.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(command)
+    return parser
+
+
+def add_settings(to: Any, read: Callable[[Knob], Callable[[str], Any]] = lambda knob: str) -> None:
+    """Adds an option for every setting to a parser or a group. A switch may be given without a value.
+
+    Args:
+        read: returns the function that reads a setting's value.
+    """
     for name, knob in KNOBS.items():
         about = f"{knob.help} {knob.allowed.capitalize()}; default {knob.default}.".replace("%", "%%")
         switch: dict[str, Any] = {"nargs": "?", "const": True} if knob.kind is bool else {}
-        command.add_argument(f"--{name.replace('_', '-')}", metavar=knob.kind.__name__.upper(), help=about, **switch)
-    return parser
+        to.add_argument(
+            f"--{name.replace('_', '-')}", type=read(knob), metavar=knob.kind.__name__.upper(), help=about, **switch
+        )
 
 
 def _text(prediction: Plan) -> str:
