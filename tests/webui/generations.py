@@ -22,6 +22,14 @@ def at_each_step(host, watch):
     host.script_callbacks.on_cfg_denoiser(lambda params: watch(params.denoiser))
 
 
+def add_script(host, monkeypatch, script, first=False):
+    """Adds an always-on script without controls to txt2img, after ours or before it."""
+    runner = host.scripts.scripts_txt2img
+    added = [script, *runner.alwayson_scripts] if first else [*runner.alwayson_scripts, script]
+    script.args_from = script.args_to = 0
+    monkeypatch.setattr(runner, "alwayson_scripts", added)
+
+
 def at_call(host, number, act):
     """Calls `act` before one of the denoiser calls, counted from 1 over all runs."""
     calls = []

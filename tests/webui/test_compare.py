@@ -13,7 +13,7 @@ import torch
 
 from tests.unit.small_models import hook_counts
 
-from .generations import at_call, at_each_step, crash_at
+from .generations import add_script, at_call, at_each_step, crash_at
 
 FACTOR_2 = {"factor": 2}
 COMPARE = {**FACTOR_2, "compare": True}
@@ -256,16 +256,13 @@ def test_img2img_masks_are_not_compared(host, monkeypatch, pairs):
     """The host returns a mask after each image. The figures name the positions of the images."""
 
     class Masks(host.scripts.Script):
-        args_from = args_to = 0
-
         def process(self, p, *args):
             p.mask_for_overlay = object()
 
         def postprocess(self, p, processed, *args):
             processed.images[:] = [each for image in processed.images for each in (image, "mask")]
 
-    scripts = host.scripts.scripts_txt2img
-    monkeypatch.setattr(scripts, "alwayson_scripts", [Masks(), *scripts.alwayson_scripts])
+    add_script(host, monkeypatch, Masks(), first=True)
     monkeypatch.setattr(host.shared.opts, "return_mask", True)
     outcome = host.generate(COMPARE, batch_size=2)
     assert outcome.processed.images[1:4:2] == ["mask", "mask"]

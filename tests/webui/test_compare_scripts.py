@@ -12,7 +12,7 @@ from copy import copy
 import pytest
 import torch
 
-from .generations import at_each_step, crash_at
+from .generations import add_script, at_each_step, crash_at
 
 FACTOR_2 = {"factor": 2}
 NOTE = "Compare: nothing is compared where"
@@ -113,8 +113,6 @@ def test_a_generation_inside_another_gets_its_images_alone(host, monkeypatch, ru
     inner = []
 
     class Detailer(host.scripts.Script):
-        args_from = args_to = 0
-
         def postprocess_image(self, p, pp, *args):
             if not getattr(p, "inner", False):
                 detail = host.p([{**FACTOR_2, "compare": True}], tab="img2img")
@@ -123,8 +121,7 @@ def test_a_generation_inside_another_gets_its_images_alone(host, monkeypatch, ru
                     detail.scripts = copy(p.scripts)
                 inner.append(host.processing.process_images(detail))
 
-    scripts = host.scripts.scripts_txt2img
-    monkeypatch.setattr(scripts, "alwayson_scripts", [*scripts.alwayson_scripts, Detailer()])
+    add_script(host, monkeypatch, Detailer())
     outcome = host.generate({**FACTOR_2, "compare": True})
     assert [hasattr(image, "latent") for image in outcome.processed.images] == [True, False]
     assert [len(each.images) for each in inner] == [1, 1]
@@ -142,13 +139,10 @@ def test_scripts_that_come_after_ours_see_the_images_of_the_generation_alone(hos
     seen = []
 
     class Saver(host.scripts.Script):
-        args_from = args_to = 0
-
         def postprocess(self, p, processed, *args):
             seen.append(len(processed.images))
 
-    scripts = host.scripts.scripts_txt2img
-    monkeypatch.setattr(scripts, "alwayson_scripts", [*scripts.alwayson_scripts, Saver()])
+    add_script(host, monkeypatch, Saver())
     outcome = host.generate({**FACTOR_2, "compare": "settings"}, batch_size=2)
     assert seen == [2] * 5
     assert len(outcome.processed.images) == 2 * 5 + 1
@@ -158,13 +152,10 @@ def test_the_dense_image_is_that_of_a_request_without_todo_beside_a_script_that_
     """An always-on one, as tiled samplers do it, in the event before every sampling."""
 
     class Tiled(host.scripts.Script):
-        args_from = args_to = 0
-
         def process_batch(self, p, *args, **kwargs):
             p.sample = types.MethodType(lambda self, *given: type(p).sample(self, *given) * 1.1, p)
 
-    scripts = host.scripts.scripts_txt2img
-    monkeypatch.setattr(scripts, "alwayson_scripts", [Tiled(), *scripts.alwayson_scripts])
+    add_script(host, monkeypatch, Tiled(), first=True)
     steps = []
     at_each_step(host, lambda _: steps.append(1))
     compared = host.generate({**FACTOR_2, "compare": "settings"})
@@ -237,15 +228,12 @@ def test_an_extension_that_generates_with_the_same_p_gets_its_images_alone(host,
     inner = []
 
     class Again(host.scripts.Script):
-        args_from = args_to = 0
-
         def postprocess(self, p, processed, *args):
             if not inner:
                 inner.append(None)
                 inner.append(len(host.processing.process_images(p).images))
 
-    scripts = host.scripts.scripts_txt2img
-    monkeypatch.setattr(scripts, "alwayson_scripts", [*scripts.alwayson_scripts, Again()])
+    add_script(host, monkeypatch, Again())
     outcome = host.generate({**FACTOR_2, "compare": True})
     assert inner[1] == 1
     assert len(outcome.processed.images) == 2
