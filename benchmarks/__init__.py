@@ -3,7 +3,7 @@
 speed        how long a UNet call takes with each method, and how much memory it needs
 fidelity     how close images stay to the dense ones
 pipeline     checkpoints of Stable Diffusion, which speed and fidelity are measured with, too
-tiny         the embedded model, which fidelity is measured with: a small latent diffusion model, training and weights
+tiny         the embedded model, which fidelity is measured with: a small latent diffusion model and its weights
 results      the results of the published runs
 demo         one image, dense and with ToDo, side by side
 

@@ -7,7 +7,7 @@ import sys
 from benchmarks import interrupt
 
 
-def _main() -> int:
+def main() -> int:
     # Imported here, so that Ctrl-C is already handled during the slow import of torch.
     from benchmarks import commands
 
@@ -15,4 +15,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(interrupt.run(_main))
+    sys.exit(interrupt.run(main))

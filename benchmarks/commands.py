@@ -6,13 +6,14 @@ Each command imports its code when it runs, so that it works without the package
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 from benchmarks import output
-from benchmarks.cli import add_settings, given_settings, run
 from benchmarks.options import (
     add_device,
     add_knob,
@@ -21,11 +22,13 @@ from benchmarks.options import (
     add_pipeline,
     add_sampler,
     add_sampling,
+    add_settings,
+    given_settings,
     refuse_without_pipeline,
     sampling,
 )
 from benchmarks.sampling import PUBLISHED, Request
-from todo import Settings
+from todo import Settings, SettingsError
 from todo.families import FAMILIES
 from todo.settings import KNOBS, Knob
 
@@ -34,58 +37,56 @@ _FAMILY = "sd1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 1 for a failed command. A wrong argument exits with 2."""
-    return run(_parser(), arguments, "`make demo` installs it", (BrokenProcessPool,))
+    """Runs the command line and returns the exit status: 1 for a failed command. A wrong argument exits with 2.
 
-
-def _parser() -> argparse.ArgumentParser:
+    What the user can mend is reported in one line instead of a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console of Windows may lack a character
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures token downsampling: speed and fidelity."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
+    for name, (add, _, about) in _COMMANDS.items():
+        add(commands.add_parser(name, help=about, description=about, allow_abbrev=False))
+        commands.choices[name].set_defaults(command=name)
+    try:
+        options = parser.parse_args(arguments)
+        if getattr(options, "pipeline", None):
+            from benchmarks.pipeline import commands as on_checkpoints
 
-    def command(name: str, action: Callable[[argparse.Namespace], int], description: str) -> argparse.ArgumentParser:
-        subparser = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
-        subparser.set_defaults(command=action)
-        return subparser
+            getattr(on_checkpoints, options.command)(options)
+        else:
+            _COMMANDS[options.command][1](options)
+        if sys.stdout:  # None where the caller has closed it
+            sys.stdout.flush()
+        return 0
+    except SettingsError as error:
+        parser.error(str(error))
+    except (BrokenProcessPool, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            _drop_output()
+        else:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+    return 1
 
-    _add_speed(
-        command(
-            "speed",
-            _speed,
-            "Times a UNet with random weights, or a checkpoint's images: dense, with ToDo, and with alternatives.",
-        )
-    )
-    _add_compile(command("compile", _compile, "Counts how much of a UNet runs compiled, dense and with ToDo."))
-    _add_overhead(command("overhead", _overhead, "Times the patch's own hooks, idle and acting."))
-    _add_fidelity(
-        command(
-            "fidelity",
-            _fidelity,
-            "Measures how close images stay to the dense ones, with the tiny model or a checkpoint.",
-        )
-    )
-    _add_study(command("study", _study, "Measures which settings stay close in other conditions than the published "
-                       "one. Takes about an hour on one core."))  # fmt: skip
-    _add_demo(
-        command(
-            "demo",
-            _demo,
-            "Makes one image with the tiny model or a checkpoint, dense and with ToDo, from the same noise.",
-        )
-    )
-    return parser
+
+def _drop_output() -> None:
+    """Python flushes once more at exit, which would fail again and print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("measurement").add_argument
-    _add_model(add)
+    add("--model", choices=sorted(FAMILIES), help=f"architecture (default: {_FAMILY})")
     add("--size", nargs="+", metavar="N|WxH", help="image sizes in pixels (default: 768)")
     add("--compare", nargs="+", metavar="METHOD",
         help="'all', or names of methods as in the table; dense is always measured (default: ToDo with the given "
         "settings; without settings, ToDo with its defaults and with a grid of 32)")  # fmt: skip
     add_number(add, "rounds", 10_000, "timed rounds (default: 2 on the CPU, 10 on CUDA)")
-    _add_batch(add)
+    add_number(add, "batch", 1024, "latents per call, two of which are one image with guidance; with --pipeline images "
+               "(default: %(default)s)", default=1)  # fmt: skip
     add_number(add, "steps", 1000, "time whole sampling loops of N steps, not single calls (default with --pipeline: "
                f"{PUBLISHED.steps})")  # fmt: skip
     add_device(add)
@@ -106,12 +107,6 @@ def _add_overhead(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_number(add, "calls", 100_000, "timed calls, of which the least counts (default: %(default)s)", default=500)
     add_output(add, "overhead")
-
-
-def _add_compile(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--comfyui", type=Path, metavar="FOLDER", help="measure the UNet of the ComfyUI in this folder, by its Python")
-    add_output(add, "compile")
 
 
 def _add_fidelity(parser: argparse.ArgumentParser) -> None:
@@ -148,25 +143,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "settings (default: keep the share of keys/values per side that the defaults keep with SD1.5)")
 
 
-def _add_model(add: Callable[..., Any]) -> None:
-    add("--model", choices=sorted(FAMILIES), help=f"architecture (default: {_FAMILY})")
-
-
-def _add_batch(add: Callable[..., Any]) -> None:
-    add_number(
-        add,
-        "batch",
-        1024,
-        "latents per call, two of which are one image with guidance; with --pipeline images (default: %(default)s)",
-        default=1,
-    )
-
-
-def _speed(options: argparse.Namespace) -> int:
-    if options.pipeline:
-        from benchmarks.pipeline import commands
-
-        return commands.speed(options)
+def _speed(options: argparse.Namespace) -> None:
     from benchmarks.speed import cases
     from benchmarks.speed import run as speed
 
@@ -177,28 +154,16 @@ def _speed(options: argparse.Namespace) -> int:
         published=options.published, batch=options.batch, steps=options.steps or 0, threads=options.threads,
         folder=options.output, name=options.name, add=options.add,
     )  # fmt: skip
-    return 1 if speed.run(task).identical is False else 0
+    speed.run(task)
 
 
-def _compile(options: argparse.Namespace) -> int:
-    from benchmarks.speed import compiling
-
-    compiling.run(options.comfyui, options.output, options.name)
-    return 0
-
-
-def _overhead(options: argparse.Namespace) -> int:
+def _overhead(options: argparse.Namespace) -> None:
     from benchmarks.speed import overhead
 
     overhead.run(options.calls, options.output, options.name)
-    return 0
 
 
-def _fidelity(options: argparse.Namespace) -> int:
-    if options.pipeline:
-        from benchmarks.pipeline import commands
-
-        return commands.fidelity(options)
+def _fidelity(options: argparse.Namespace) -> None:
     from benchmarks.fidelity import run as fidelity
     from benchmarks.tiny.model import KNOWN_PROMPTS, SIZES, check_prompt, read_size
 
@@ -211,21 +176,15 @@ def _fidelity(options: argparse.Namespace) -> int:
         seeds=options.seeds or 1, methods=fidelity.methods(options.compare), sampling=sampling(options, PUBLISHED),
     )  # fmt: skip
     fidelity.run(task, options.output, options.name, options.workers or 1)
-    return 0
 
 
-def _study(options: argparse.Namespace) -> int:
+def _study(options: argparse.Namespace) -> None:
     from benchmarks.fidelity import study
 
     study.run(options.workers, options.output, options.name)
-    return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
-    if options.pipeline:
-        from benchmarks.pipeline import commands
-
-        return commands.demo(options)
+def _demo(options: argparse.Namespace) -> None:
     from benchmarks import demo
     from benchmarks.fidelity.methods import kept_of_trained
     from benchmarks.tiny.model import check_prompt, load, read_size
@@ -239,4 +198,17 @@ def _demo(options: argparse.Namespace) -> int:
     panels = demo.with_settings(given_settings(options) or Settings(grid=kept_of_trained(KNOBS["grid"].default)))
     output.files(options.output, options.name, "png")
     demo.run(TinyImageModel(load()), "the embedded model", request, panels, options.output, options.name)
-    return 0
+
+
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None], str]] = {
+    "speed": (_add_speed, _speed, "Times a UNet with random weights, or a checkpoint's images: dense, with ToDo, and "
+              "with alternatives."),
+    "overhead": (_add_overhead, _overhead, "Times the patch's own hooks, idle and acting."),
+    "fidelity": (_add_fidelity, _fidelity, "Measures how close images stay to the dense ones, with the tiny model or a "
+                 "checkpoint."),
+    "study": (_add_study, _study, "Measures which settings stay close in other conditions than the published one. "
+              "Takes about an hour on one core."),
+    "demo": (_add_demo, _demo, "Makes one image with the tiny model or a checkpoint, dense and with ToDo, from the "
+             "same noise."),
+}  # fmt: skip
+"""What adds the options of a command, what runs it, and what it does."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cli import reader
 from benchmarks.sampling import SAMPLERS, Sampling
-from todo import SettingsError
-from todo.settings import Knob
+from todo import Settings, SettingsError
+from todo.__main__ import add_settings as setting_options
+from todo.settings import KNOBS, Knob
 
 _PIPELINE_STEP, _PIPELINE_LARGEST = 64, 8192
 """Sides of a pipeline's images in pixels: all levels of all families divide them."""
@@ -63,6 +63,29 @@ def add_knob(add: Callable[..., Any], knob: Knob, default: str = "%(default)s") 
     """Adds an option whose help gives the allowed range and the default."""
     add(f"--{knob.name}", type=reader(knob), metavar=knob.kind.__name__.upper(), default=knob.default,
         help=f"{knob.help}, {knob.allowed} (default: {default})")  # fmt: skip
+
+
+def add_settings(parser: argparse.ArgumentParser, title: str = "settings") -> None:
+    """Adds a group with an option for every setting."""
+    setting_options(parser.add_argument_group(title), reader)
+
+
+def given_settings(options: argparse.Namespace) -> Settings | None:
+    """The settings from the command line; None if it names none."""
+    given = {name: value for name in KNOBS if (value := getattr(options, name)) is not None}
+    return Settings.from_dict(given) if given else None
+
+
+def reader(knob: Knob) -> Callable[[str], Any]:
+    """The parser of a knob's value, for argparse's `type`. It keeps the knob's own error message."""
+
+    def read(text: str) -> Any:
+        try:
+            return knob.parse(text)
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def sampling(options: argparse.Namespace, default: Sampling) -> Sampling:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cli import columns
+from tabulate import SEPARATING_LINE, tabulate
+
 from todo import SettingsError
 
 Cells = Sequence[str]
@@ -79,42 +80,6 @@ def bullets(*sentences: str) -> str:
 
 
 def table(head: Cells, groups: Sequence[Sequence[Cells]]) -> str:
-    """A table as text, with a rule between groups of rows. Cells may have several lines.
-
-    If the terminal is too narrow for the columns, each row becomes a list of its cells instead.
-    """
-    rows = [row for group in groups for row in group]
-    by_column = zip(head, *rows, strict=True)
-    widths = [max(len(part) for cell in column for part in cell.split("\n")) for column in by_column]
-    total = sum(widths) + 2 * (len(widths) - 1)
-    if total > columns():
-        return "\n\n".join(_listed(head, row) for row in rows)
-    rule = "─" * total
-    lines = list(_aligned(head, widths))
-    for group in groups:
-        lines += [rule, *(text for row in group for text in _aligned(row, widths))]
-    return "\n".join([*lines, rule])
-
-
-def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """Labels and values, one pair per line. Long values wrap and stay aligned."""
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(wrapped(f"{label:<{width}}  {value}", " " * (width + 2)) for label, value in rows)
-
-
-def wrapped(text: str, indent: str = "") -> str:
-    """Text wrapped at the width of the terminal."""
-    return "\n".join(textwrap.wrap(text, columns(), subsequent_indent=indent, break_long_words=False))
-
-
-def _aligned(cells: Cells, widths: Sequence[int]) -> Iterator[str]:
-    """The lines of one row, its cells padded to the columns' widths."""
-    split = [cell.split("\n") for cell in cells]
-    for index in range(max(map(len, split))):
-        texts = (parts[index] if index < len(parts) else "" for parts in split)
-        yield "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
-
-
-def _listed(head: Cells, row: Cells) -> str:
-    """A row as a list of its non-empty cells, each labelled with its column's head."""
-    return pairs([(label, cell.replace("\n", ", ")) for label, cell in zip(head, row, strict=True) if cell])
+    """A table as text, with a rule between groups of rows."""
+    lines = [line for group in groups for line in (SEPARATING_LINE, *group)]
+    return tabulate(lines[1:], head, "simple", disable_numparse=True)

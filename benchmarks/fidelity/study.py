@@ -13,8 +13,7 @@ from benchmarks.fidelity.results import Interval, Result, Size
 from benchmarks.fidelity.run import Task, perform
 from benchmarks.method import DENSE
 from benchmarks.sampling import PUBLISHED, Sampling
-from benchmarks.tiny.model import SIZES
-from benchmarks.tiny.photographs import PROMPTS
+from benchmarks.tiny.model import PROMPTS, SIZES
 
 _PAPER_2, _PAPER_3 = (named(PAPER, factor) for factor in (2, 3))
 _MERGING_2, _MERGING_3 = (named(TOKEN_MERGING, factor) for factor in (2, 3))

@@ -1,4 +1,4 @@
-"""The commands with `--pipeline`: from parsed options to a run on a checkpoint.
+"""The commands with `--pipeline`, by their names: from parsed options to a run on a checkpoint.
 
 Wrong options raise a SettingsError before the checkpoint is loaded. Each command imports its code when it runs.
 """
@@ -10,9 +10,8 @@ import argparse
 import torch
 
 from benchmarks import output
-from benchmarks.cli import given_settings
 from benchmarks.environment import DTYPES, usable_device
-from benchmarks.options import read_prompts, read_size, refuse, sampling
+from benchmarks.options import given_settings, read_prompts, read_size, refuse, sampling
 from benchmarks.pipeline import loading
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.pipeline.prompts import PROMPTS
@@ -20,7 +19,7 @@ from benchmarks.sampling import PUBLISHED, Request
 from todo.settings import KNOBS
 
 
-def speed(options: argparse.Namespace) -> int:
+def speed(options: argparse.Namespace) -> None:
     """Times whole images."""
     from benchmarks.speed import cases, whole
 
@@ -35,10 +34,9 @@ def speed(options: argparse.Namespace) -> int:
     drawing = _image_model(options)
     rounds = options.rounds or cases.QUICK_ROUNDS[drawing.device.type]
     whole.run(drawing, loading.name(options.pipeline), requests, methods, rounds, path)
-    return 0
 
 
-def fidelity(options: argparse.Namespace) -> int:
+def fidelity(options: argparse.Namespace) -> None:
     """Measures how close images stay to the dense ones; with `--paper`, under the paper's conditions."""
     from benchmarks.fidelity import paper, run
     from benchmarks.fidelity.methods import ON_CHECKPOINTS
@@ -61,10 +59,9 @@ def fidelity(options: argparse.Namespace) -> int:
     result = run.run(task, options.output, options.name, image_model=_image_model(options), model=name)
     if options.paper:
         print(f"\nThe paper's Table 1\n\n{as_text(paper.table(result))}")
-    return 0
 
 
-def demo(options: argparse.Namespace) -> int:
+def demo(options: argparse.Namespace) -> None:
     """Makes one sheet."""
     from benchmarks import demo
 
@@ -74,7 +71,6 @@ def demo(options: argparse.Namespace) -> int:
     output.files(options.output, options.name, "png")
     name = loading.name(options.pipeline)
     demo.run(_image_model(options), name, request, demo.ON_CHECKPOINTS, options.output, options.name)
-    return 0
 
 
 def _image_model(options: argparse.Namespace) -> PipelineImageModel:

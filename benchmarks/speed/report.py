@@ -34,7 +34,7 @@ def rounds(result: Result) -> str:
 def table(result: Result) -> str:
     """The figures as text, with a group of rows for each size."""
     groups = [[_cells(size, row) for row in size.rows] for size in result.sizes]
-    return "\n".join([output.table(_COLUMNS, groups), *map(output.wrapped, _notes(result))])
+    return "\n".join([output.table(_COLUMNS, groups), *_notes(result)])
 
 
 def _notes(result: Result) -> Iterator[str]:

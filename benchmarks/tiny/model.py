@@ -1,4 +1,4 @@
-"""The tiny model: ldm's UNet, the embedding of prompts, and the transform of latents."""
+"""The tiny model: ldm's UNet, the embedding of prompts, and the matrix that turns latents into pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks import options
 from benchmarks.sdpa import use_sdpa
-from benchmarks.tiny.latents import CHANNELS, PATCH, Transform
-from benchmarks.tiny.photographs import PROMPTS
 from todo import SettingsError
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
+
+PATCH = 4
+"""Pixels per side of one latent position."""
+
+CHANNELS = 3 * PATCH**2
 
 TRAINED_SIDE = 128
 """Pixels per side of most training images."""
@@ -26,6 +30,10 @@ TRAINED_GRID = TRAINED_SIDE // PATCH
 
 SIZES = tuple((side, side) for side in (TRAINED_SIDE, TRAINED_SIDE * 3 // 2, TRAINED_SIDE * 2))
 """Sizes that are measured, (height, width) in pixels: 1, 1.5 and 2 times the trained one."""
+
+PROMPTS = ("an astronaut", "a photographer", "a cat", "a cup of coffee", "ancient coins", "a rocket", "a brick wall",
+           "distant galaxies")  # fmt: skip
+"""One for each photograph that the model was trained on."""
 
 MIRRORED = "mirrored"
 """The word for a mirrored image."""
@@ -50,27 +58,21 @@ _SIZE_STEP = PATCH * 2 ** (len(_MULTIPLIERS) - 1)
 class TinyModel(nn.Module):
     """The UNet at `.unet`, which has self-attention at all three levels, and the embedding of prompts."""
 
-    def __init__(self, transform: Transform):
+    def __init__(self) -> None:
         super().__init__()
         self.unet = _unet()
         self.words = nn.Embedding(len(_WORDS), _CONTEXT_CHANNELS)
         self.places = nn.Parameter(torch.zeros(_CONTEXT_WORDS, _CONTEXT_CHANNELS))
         self.size = nn.Linear(2, _CONTEXT_CHANNELS)
-        self.register_buffer("mean", transform.mean)
-        self.register_buffer("basis", transform.basis)
-        self.register_buffer("inverse", transform.inverse)
+        self.register_buffer("mean", torch.empty(CHANNELS))
+        self.register_buffer("inverse", torch.empty(CHANNELS, CHANNELS))
 
     mean: Tensor
-    basis: Tensor
     inverse: Tensor
 
     @property
     def device(self) -> torch.device:
         return self.mean.device
-
-    @property
-    def transform(self) -> Transform:
-        return Transform(self.mean, self.basis, self.inverse)
 
     def forward(self, latent: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         """Predicts the latent without noise.
@@ -101,24 +103,24 @@ class TinyModel(nn.Module):
         embedded_size = self.size(doublings.to(self.places.dtype)).expand(len(prompts), 1, -1)
         return torch.cat([self.words(numbers) + self.places, embedded_size], dim=1)
 
+    def decode(self, latent: Tensor) -> Tensor:
+        """Turns latents (batch, 48, h, w) into pixels (batch, 3, 4h, 4w) in [−1, 1].
 
-def load(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> TinyModel:
-    """The trained model in float32, ready for sampling."""
+        The channels are the pixels of a patch in a fixed linear transform, whose first ones hold most of an image.
+        """
+        pixels = torch.einsum("bchw,cd->bdhw", latent, self.inverse) + self.mean[:, None, None]
+        return functional.pixel_shuffle(pixels, PATCH).clamp(-1, 1)
+
+
+def load() -> TinyModel:
+    """The trained model in float32 on the CPU, ready for sampling."""
     from safetensors.torch import load_file
 
-    state = {name: value.float() for name, value in load_file(path).items()}
-    model = TinyModel(Transform(state["mean"], state["basis"], state["inverse"]))
+    state = {name: value.float() for name, value in load_file(WEIGHTS).items()}
+    state.pop("basis")  # the transform in the other direction, for training
+    model = TinyModel()
     model.load_state_dict(state)
-    return model.to(device).eval().requires_grad_(False)
-
-
-def save(model: TinyModel, path: Path) -> None:
-    """Writes the weights in float16, except for the transform, which has to stay invertible."""
-    from safetensors.torch import save_file
-
-    exact = {name for name, _ in model.named_buffers()}
-    state = model.state_dict()
-    save_file({name: (value if name in exact else value.half()).contiguous() for name, value in state.items()}, path)
+    return model.eval().requires_grad_(False)
 
 
 def latent_shape(size: tuple[int, int]) -> tuple[int, int, int]:
@@ -183,7 +185,4 @@ def _unet() -> nn.Module:
         legacy=False,
     )
     use_sdpa(unet)
-    for block in unet.modules():
-        if hasattr(block, "checkpoint"):
-            block.checkpoint = False  # ldm's gradient checkpointing breaks the backward pass under autocast
     return unet

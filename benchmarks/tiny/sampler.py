@@ -81,7 +81,7 @@ class TinyImageModel:
         return unconditional + guidance * (conditional - unconditional)
 
     def decode(self, latents: Tensor) -> list[Any]:
-        decoded = self.model.transform.decode(latents).add(1).div(2)
+        decoded = self.model.decode(latents).add(1).div(2)
         return list(decoded.permute(0, 2, 3, 1).double().cpu().numpy())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import output
-from benchmarks.tiny.photographs import PHOTOGRAPHS
 from docs.generate import ROOT, choice, code_map, fidelity, speed
 from todo.settings import KNOBS, Knob
 
@@ -15,7 +14,6 @@ GUIDE = ROOT / "docs" / "guide.md"
 SETTINGS = ROOT / "docs" / "settings.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
-CARD = ROOT / "benchmarks" / "tiny" / "README.md"
 
 
 def generated(document: Path, name: str) -> str:
@@ -54,12 +52,6 @@ def _default(knob: Knob) -> str:
     return str(knob.default).lower() if knob.kind is bool else str(knob.default)
 
 
-def photograph_table() -> str:
-    """The tiny model's training images."""
-    rows = [[f"`{photograph.name}`", photograph.prompt, photograph.licence] for photograph in PHOTOGRAPHS]
-    return output.markdown(["scikit-image's name", "prompt", "licence, as scikit-image notes it"], rows)
-
-
 PARTS = {
     (README, "speed"): speed.default_table,
     (SETTINGS, "knobs"): knob_table,
@@ -81,6 +73,5 @@ PARTS = {
     (FIDELITY, "target"): choice.target_table,
     (FIDELITY, "default"): fidelity.default_findings,
     (FIDELITY, "credential"): fidelity.credential,
-    (CARD, "photographs"): photograph_table,
 }
 """The function that makes each generated part, by document and name."""

@@ -2,7 +2,6 @@
 
 demo     docs/demo.jpg: dense, the default, and their difference
 page     docs/compare.jpg and docs/choose.jpg: the WebUI's sheets
-card     the model card's benchmarks/tiny/samples.jpg
 
 Not part of `make docs`: the seconds on them differ from run to run, and are worth something on a quiet machine only.
 """
@@ -16,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageFont
 
@@ -26,8 +24,6 @@ from benchmarks.fidelity.methods import kept_of_trained
 from benchmarks.fidelity.run import begin
 from benchmarks.fidelity.scores import score
 from benchmarks.sampling import PUBLISHED, Request, Sampling
-from benchmarks.tiny.model import MIRRORED, TRAINED_SIDE, WEIGHTS
-from benchmarks.tiny.photographs import PROMPTS
 from benchmarks.tiny.sampler import TinyImageModel
 from docs.generate import ROOT
 from todo import Settings, patched
@@ -42,7 +38,7 @@ RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
 
 def main(names: list[str]) -> int:
     """Makes the pictures of the given names, or all, and returns the exit status."""
-    makers = {"demo": demo_picture, "page": page_pictures, "card": card_picture}
+    makers = {"demo": demo_picture, "page": page_pictures}
     model = begin()
     for name in names or makers:
         for path in makers[name](model):
@@ -90,27 +86,6 @@ def _column(model: TinyImageModel, ratio: float | None) -> Column:
 @cache
 def _font(size: int) -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def card_picture(model: TinyImageModel) -> list[Path]:
-    path = WEIGHTS.with_name("samples.jpg")
-    _image(card(model, PROMPTS, TRAINED_SIDE)).save(path, quality=85)
-    return [path]
-
-
-def card(model: TinyImageModel, prompts: tuple[str, ...], side: int) -> Any:
-    """The sheet of the model card, (height, width, 3) in [0, 1], two prompts side by side: of each two images with
-    `side` pixels per side, two mirrored ones below them, and one of twice the size beside them."""
-
-    def images(prompt: str, seeds: tuple[int, ...], side: int) -> Any:
-        return np.concatenate(model.decode(model.sample(Request(prompt, seeds, (side, side)))), axis=1)
-
-    def cell(prompt: str) -> Any:
-        small = np.concatenate([images(text, (0, 1), side) for text in (prompt, f"{prompt} {MIRRORED}")])
-        return np.concatenate([small, images(prompt, (0,), 2 * side)], axis=1)
-
-    cells = list(map(cell, prompts))
-    return np.concatenate([np.concatenate(cells[start : start + 2], axis=1) for start in range(0, len(cells), 2)])
 
 
 def _image(pixels: Any) -> Image.Image:

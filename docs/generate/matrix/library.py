@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.output import markdown
-from benchmarks.speed import compiling
-from docs.generate import RESULTS
 from docs.generate.compatibility import Row, Table
 from docs.generate.matrix.cells import MERGES, TOGETHER, code, row, source
 from docs.generate.matrix.hosts import DIFFUSERS
-
-COMPILE = """
-`python -m benchmarks compile` counts, under torch.compile, with a step window and a step that the caller tells: the
-graphs into which a UNet's call is split, the operations in them, and how often a size is compiled in ten steps, once
-where ToDo acts and once where it does not. The operations beyond the dense ones work out which tokens are kept.
-"""
 
 
 def _tried(case: str, result: str, test: str) -> Row:
@@ -33,7 +24,8 @@ LIBRARY = Table("From Python: diffusers", (DIFFUSERS,), (
     _tried("tomesd", MERGES, "neighbours.py::test_on_diffusers"),
     _tried("fused projections", "refused; if they are fused later, their blocks stay whole and the report counts them",
            "diffusers_pipelines.py::test_fused_projections"),
-    _tried("torch.compile, before patching and after", "works", "compile.py"),
+    _tried("torch.compile, before patching and after", "from torch 2.13 on, a UNet is split into as many graphs as a "
+           "dense one; each size is compiled once where ToDo acts and once where it does not", "compile.py"),
     _tried("PixArt, SD3, Flux", "UnsupportedModelError, which names what it looked for",
            "diffusers_pipelines.py::test_diffusion_transformers_are_refused"),
-), f"{COMPILE}\n{markdown(*compiling.cells(compiling.read(RESULTS / 'compile.json')))}")  # fmt: skip
+))  # fmt: skip
