@@ -5,7 +5,8 @@
 # make matrix runs the tests of the method with the oldest torch that is supported and with the newest, on several
 #             Pythons, and records the result for the documents; MATRIX="3.12-newest" chooses
 # make docs   writes every generated table, plot and page of the documents
-# make pictures  makes the pictures of the embedded model's images; PICTURES="demo" chooses
+# make pictures  makes the pictures in the documents; PICTURES="demo" chooses. SD_WEBUI_URL and COMFYUI_URL name a running
+#             WebUI and ComfyUI for those of their pages
 #
 # PYTHON chooses the interpreter (3.10 or newer), VENV the folder of the virtual environment.
 
@@ -28,8 +29,8 @@ test: lint types unit
 docs: $(VENV)/.demo
 	$(RUN) -m docs.generate
 
-pictures: $(VENV)/.demo
-	$(RUN) -m docs.generate.sheets $(PICTURES)
+pictures: $(VENV)/.test
+	$(RUN) -m docs.generate.pictures $(PICTURES)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -60,7 +60,7 @@ class Sampling:
         return call // 2 if self.sampler == _HEUN else call
 
     def __str__(self) -> str:
-        guidance = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
+        guidance = "" if self.guidance == 1 else f", CFG {self.guidance:g}"
         sharpness = "" if self.sharpness == 1 else f", attention {self.sharpness:g} times sharper"
         return f"{self.sampler}, {self.steps} steps{guidance}{sharpness}"
 

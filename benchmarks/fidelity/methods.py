@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.method import DENSE, LatentSize, Method, dense_attention, with_todo
-from benchmarks.speed.methods import SD1_GRID, paper_settings, per_side
+from benchmarks.speed.methods import GRIDS, SD1_GRID, paper_settings, per_side
 from benchmarks.tiny.model import TRAINED_GRID
 from todo import Settings
 from todo.downsample import kept_indices
@@ -25,9 +25,6 @@ TODO, FINEST_ONLY, PAPER = "ToDo", "ToDo, finest level", "the paper (finest leve
 TOKEN_MERGING, TILES = "ToMe (tomesd)", "tiles (HyperTile)"
 ONE_KEY = "one key"
 AUTHORS = "the paper, its factor for the size"
-
-GRIDS = (64, 48, 32)
-"""Keys/values kept per side that are compared."""
 
 
 class Layout(NamedTuple):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import style
 from benchmarks.fidelity.methods import FINEST_ONLY, METHODS, PAPER, TILES, TODO, TOKEN_MERGING
-from benchmarks.fidelity.report import about, counting_keys, label
+from benchmarks.fidelity.report import about, effective_keys, label
 from benchmarks.fidelity.results import Result, Size
 
 _COLOURS = {
@@ -46,7 +46,7 @@ def _draw_panel(axes: Axes, result: Result, size: Size) -> None:
     other_colours = cycle(_OTHER_COLOURS)
     for curve, group in groupby(names, lambda name: METHODS[name].curve):
         _draw_curve(axes, result, size, curve, list(group), _COLOURS.get(curve) or next(other_colours))
-    axes.set_title(f"{label(size)}, {counting_keys(result, size)}")
+    axes.set_title(f"{label(size)}, {effective_keys(result, size)}")
     axes.set_xlabel("speed-up of the whole loop")
     axes.grid(color="#e9ecef")
     axes.set_axisbelow(True)

@@ -21,10 +21,9 @@ PAPER_2 = named(PAPER, 2)
 OUT_OF_MEMORY = "does not fit in memory"
 NO_EFFECT = "no effect"
 
-_HEAD = ("", "speed-up", "MSE / paper's f=2", "PSNR, dB", "SSIM", "fine detail")
+_HEAD = ("", "speed-up", "MSE / paper's f=2", "PSNR, dB", "SSIM")
 _OPTIONAL: dict[str, Callable[[Score], float]] = {
     "LPIPS": lambda score: score.lpips,
-    "FLIP": lambda score: score.flip,
     "HPF": lambda score: score.high_pass,
 }
 
@@ -32,7 +31,7 @@ _OPTIONAL: dict[str, Callable[[Score], float]] = {
 def text(result: Result) -> str:
     """All tables, for the terminal."""
     sizes = (
-        f"\n{label(size)}: {counting_keys(result, size)}\n\n{as_text(table(result, size))}" for size in result.sizes
+        f"\n{label(size)}: {effective_keys(result, size)}\n\n{as_text(table(result, size))}" for size in result.sizes
     )
     return "\n".join([about(result), *sizes])
 
@@ -50,19 +49,18 @@ def about(result: Result) -> str:
     images = f"{prompts} × {_counted(result.seeds, 'seed')} at each size"
     if set(counts.values()) != {len(result.prompts) * result.seeds}:
         images = ", ".join(f"{_counted(count, 'image')} of {label(size)}" for size, count in counts.items())
-    parts = (result.model, images, str(result.sampling), f"ToDo {result.code}", machine(environment), environment.date)
+    parts = (result.model, images, str(result.sampling), machine(environment), environment.date)
     return " · ".join(filter(None, parts))
 
 
 def machine(environment: Environment) -> str:
     """The versions and the machine that a run was measured with."""
     versions = environment.versions
+    made_by = f"ToDo {versions['todo']} · torch {versions['torch']}"
     if environment.device != "cpu":
-        return (
-            f"torch {versions['torch']}, diffusers {versions['diffusers']} · {environment.machine}, {environment.dtype}"
-        )
+        return f"{made_by}, diffusers {versions['diffusers']} · {environment.machine}, {environment.dtype}"
     threads = _counted(environment.threads, "thread")
-    return f"torch {versions['torch']} · {environment.machine}, {environment.clock} of {threads}"
+    return f"{made_by} · {environment.machine}, {environment.clock} of {threads}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -75,10 +73,10 @@ def label(size: Size) -> str:
     return f"{width}×{height}"
 
 
-def counting_keys(result: Result, size: Size) -> str:
-    """How many keys count in dense attention, in words."""
+def effective_keys(result: Result, size: Size) -> str:
+    """The effective share of the finest level's keys in dense attention, in words."""
     share = result.effective_keys(size)
-    return "keys that count: not measured" if isnan(share) else f"{share:.0%} of the finest level's keys count"
+    return f"effective keys: {'not measured' if isnan(share) else f'{share:.0%}'}"
 
 
 def table(result: Result, size: Size) -> Table:
@@ -103,7 +101,6 @@ def _row(result: Result, name: str, size: Size) -> list[str]:
         "" if name == PAPER_2 or PAPER_2 not in result.methods else f"{result.ratio(name, PAPER_2, size):.2f}",
         f"{result.mean(lambda score: score.psnr, name, size):.1f}",
         f"{result.mean(lambda score: score.ssim, name, size):.3f}",
-        f"{result.mean(lambda score: score.detail, name, size):.3f}",
     ]
 
 

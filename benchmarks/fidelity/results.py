@@ -51,13 +51,11 @@ class Result:
     """A run.
 
     Attributes:
-        code: version and commit of ToDo, as `environment.made_by` gives them.
         model: the checkpoint's name; '' for the embedded model.
         layouts: where the UNet has self-attention, by size.
     """
 
     environment: Environment
-    code: str
     model: str
     sampling: Sampling
     layouts: dict[Size, Layout] = field(default_factory=dict)
@@ -101,8 +99,8 @@ class Result:
         if now and not found:
             height, width = size
             raise StaleError(
-                f"{method}, {width}×{height}, {self.sampling}: ToDo {self.code} measured no image with the tokens that "
-                "it keeps now; measure again"
+                f"{method}, {width}×{height}, {self.sampling}: ToDo {self.environment.versions['todo']} measured no "
+                "image with the tokens that it keeps now; measure again"
             )
         name = method if any(score.method == method for score in found) or not now else found[0].method
         return [score for score in found if score.method == name]
@@ -184,7 +182,6 @@ def read(path: Path) -> list[Result]:
 
 def _to_json(result: Result) -> dict[str, Any]:
     return {
-        "code": result.code,
         "model": result.model,
         "environment": asdict(result.environment),
         "sampling": asdict(result.sampling),
@@ -225,7 +222,7 @@ def _from_json(values: dict[str, Any]) -> Result:
                 }
                 scores.append(Score(**what, **figures))
     return Result(
-        Environment(**values["environment"]), values["code"], values["model"], Sampling(**values["sampling"]),
+        Environment(**values["environment"]), values["model"], Sampling(**values["sampling"]),
         layouts, tuple(scores),
     )  # fmt: skip
 

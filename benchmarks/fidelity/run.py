@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import output
-from benchmarks.environment import describe, made_by
+from benchmarks.environment import describe
 from benchmarks.fidelity.methods import METHODS, PUBLISHED
 from benchmarks.fidelity.results import Result, Size, read, write
 from benchmarks.fidelity.scores import Score, layout, score
@@ -116,7 +116,7 @@ def perform(
     if images:
         output.check(images / "image.png")
     image_model = image_model or begin()
-    empty = Result(describe(image_model.unet), made_by(), model, Sampling())
+    empty = Result(describe(image_model.unet), model, Sampling())
     runs = _recorded(path, empty)
     jobs = list(dict.fromkeys(job for task in tasks for job in task.jobs()))
     missing = [rest for job in jobs if (rest := _missing(job, runs))[1]]
@@ -144,7 +144,9 @@ def _recorded(path: Path, empty: Result) -> dict[Sampling, Result]:
     """
     runs = read(path) if path.exists() else []
     for run in runs:
-        old, new = ({"ToDo": each.code, "model": each.model, **asdict(each.environment)} for each in (run, empty))
+        old, new = (
+            {**each.environment.versions, "model": each.model, **asdict(each.environment)} for each in (run, empty)
+        )
         for name in old:
             if name != "date" and old[name] != new[name]:
                 raise SettingsError("name", f"name: {path.name!r} has images with {name} {old[name]!r}, not "

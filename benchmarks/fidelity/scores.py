@@ -18,7 +18,6 @@ from benchmarks.fidelity.attention import effective_share
 from benchmarks.fidelity.methods import Layout, picks
 from benchmarks.hooks import attached
 from benchmarks.method import DENSE, Method, dense_attention
-from benchmarks.perceptual import flip, lpips
 from benchmarks.sampling import ImageModel, Request
 from todo.timing import wait
 from todo.unet import find_self_attention
@@ -44,10 +43,9 @@ class Score:
         mse: mean squared error of the final latent.
         psnr: of the image, in dB.
         ssim: of the image.
-        detail: energy of fine detail relative to the dense image's.
         seconds: of the whole sampling loop.
         high_pass: of the image itself, as `similarity.high_pass` defines it.
-        lpips, flip: perceptual distances of the image, as `perceptual` defines them.
+        lpips: of the image.
         effective_keys: of a dense image with the first seed, as `attention.effective_share` defines it.
     """
 
@@ -60,11 +58,9 @@ class Score:
     mse: float = nan
     psnr: float = nan
     ssim: float = nan
-    detail: float = nan
     seconds: float = nan
     high_pass: float = nan
     lpips: float = nan
-    flip: float = nan
     effective_keys: float = nan
 
     @property
@@ -88,7 +84,7 @@ def score(
     with.
 
     Args:
-        perceptual: whether perceptual distances are measured, which take longer than the others.
+        perceptual: whether LPIPS is measured, which takes longer than the others.
 
     Yields:
         Each method's score and image, in the methods' order. The image is None if it did not fit in memory.
@@ -158,9 +154,7 @@ def _compared(found: Score, image: _Image, dense: _Image, perceptual: bool) -> S
         mse=float((image.latent - dense.latent).square().mean()),
         psnr=similarity.psnr(*pair),
         ssim=similarity.ssim(*pair),
-        detail=similarity.detail(*pair),
-        lpips=lpips(*pair) if perceptual else nan,
-        flip=flip(*pair) if perceptual else nan,
+        lpips=similarity.lpips(*pair) if perceptual else nan,
     )
 
 

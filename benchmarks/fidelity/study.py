@@ -90,7 +90,7 @@ def choice_table(results: Sequence[Result]) -> Table:
         )]
         for result, size in errors(results, methods)
     ]  # fmt: skip
-    return ["", "keys that count", "size", *(f"{grid} per side" for grid in GRIDS), "token merging, f=2"], rows
+    return ["", "effective keys", "size", *(f"{grid} per side" for grid in GRIDS), "token merging, f=2"], rows
 
 
 def format_table(results: Sequence[Result]) -> Table:

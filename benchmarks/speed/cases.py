@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmarks.environment import DTYPES, usable_device
 from benchmarks.method import DENSE, Method, check_names
+from benchmarks.options import read_size
 from benchmarks.speed.methods import DEFAULT, METHODS, per_side, todo_with
-from todo import Settings, SettingsError, plan
+from todo import Settings, SettingsError
 from todo.prediction import side_step
 
 Size = tuple[int, int]
@@ -54,6 +55,7 @@ class Task:
 
 QUICK_ROUNDS = {"cpu": 2, "cuda": 10}
 _QUICK_SIZE = (768, 768)
+_LARGEST_SIDE = 16384
 
 _ON_CUDA = {(512, 512): 10, (768, 768): 10, (1024, 1024): 10, (1344, 768): 10, (1536, 1536): 10, (1920, 1088): 10,
             (2048, 2048): 5, (3072, 3072): 5, (4096, 4096): 3}  # fmt: skip
@@ -126,15 +128,10 @@ def chosen_methods(compare: Sequence[str] | None, settings: Settings | None) -> 
 
 
 def _size(model: str, text: str) -> Size:
-    """Width and height from 'N' or 'WxH'.
+    """Width and height from 'N' or 'WxH', in multiples that the model's levels divide.
 
     Raises:
-        SettingsError: the size cannot be planned, or the model's levels do not divide it.
+        SettingsError: the text is anything else.
     """
-    width, by, height = text.lower().replace("×", "x").partition("x")
-    sides: tuple[Any, Any] = (width, height if by else width)
-    planned = plan(*sides, Settings(), model)
-    step = side_step(model)
-    if planned.width % step or planned.height % step:
-        raise SettingsError("size", f"size: {text!r} is not allowed; sides must be multiples of {step}")
-    return planned.width, planned.height
+    height, width = read_size(text, side_step(model), _LARGEST_SIDE)
+    return width, height

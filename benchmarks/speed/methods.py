@@ -20,6 +20,8 @@ def per_side(grid: int) -> str:
 
 
 GRIDS = (64, 48, 32)
+"""Keys/values kept per side that are compared."""
+
 DEFAULT = per_side(Settings().grid)
 
 SD1_GRID = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch import nn
 
 from benchmarks import output
 from benchmarks.environment import Environment, describe
-from benchmarks.interrupt import kept
 from benchmarks.speed.models import Inputs, build_unet, call, inputs
 from benchmarks.speed.report import MODELS
 from todo import Settings, patched
@@ -36,46 +35,25 @@ _STATES = {
     "acting": Settings(mode="manual", factor=2, deep_factor=2, max_downsample=8),
 }
 
-_HEAD = ("layout", "blocks", "idle, µs a block", "acting, µs a block")
-
-
-@dataclass(frozen=True)
-class Overhead:
-    """The time of all hooks of a call, in microseconds per self-attention block.
-
-    Attributes:
-        model: whose layout.
-        blocks: how many blocks it has.
-        idle: where nothing is downsampled.
-        acting: where every level is, the selection of tokens included.
-    """
-
-    model: str
-    blocks: int
-    idle: float
-    acting: float
-
 
 def run(calls: int, folder: Path, name: str) -> None:
-    """Measures both layouts, prints the table and writes the figures."""
+    """Measures the layouts of SD1.5 and SDXL, prints the table and writes the figures."""
     (file,) = output.files(folder, name, "json")
     torch.set_num_threads(1)
-    rows: list[Overhead] = []
+    rows = {}
     for model in ("sd1", "sdxl"):
         unet = build_unet(model, torch.device("cpu"), torch.float32, _WIDTH)
-        rows.append(measure(unet, model, calls))
-        environment = replace(describe(unet), clock="wall time")
-        output.write_json({"environment": asdict(environment), "rows": [asdict(row) for row in rows]}, file)
-        kept.text = f"{file} has {len(rows)} of 2 layouts"
-    print(f"{output.table(_HEAD, [_cells(rows)])}\n{file}")
+        rows[model] = measure(unet, model, calls)
+    output.write_json({"environment": asdict(replace(describe(unet), clock="wall time")), "rows": rows}, file)
+    print(f"{as_markdown(file)}\n{file}")
 
 
-def measure(unet: nn.Module, model: str, calls: int) -> Overhead:
-    """Times the hooks in both states."""
-    given = inputs(unet, model, (_SIDE, _SIDE))
-    blocks = len(find_self_attention(unet))
+def measure(unet: nn.Module, model: str, calls: int) -> dict[str, float]:
+    """The number of self-attention blocks, and the microseconds of all hooks of a call per block: idle, where nothing
+    is downsampled, and acting, where every level is, the selection of tokens included."""
+    given, blocks = inputs(unet, model, (_SIDE, _SIDE)), len(find_self_attention(unet))
     least = {state: _least(unet, given, settings, calls) / blocks for state, settings in _STATES.items()}
-    return Overhead(model, blocks, **{state: round(1e6 * seconds, 2) for state, seconds in least.items()})
+    return {"blocks": blocks, **{state: round(1e6 * seconds, 2) for state, seconds in least.items()}}
 
 
 def _least(unet: nn.Module, given: Inputs, settings: Settings, calls: int) -> float:
@@ -109,14 +87,13 @@ def _recorded(run: Callable[..., Any], made: list[tuple[Callable[..., Any], Any]
     return recorded
 
 
-def _cells(rows: list[Overhead]) -> list[list[str]]:
-    return [[MODELS[row.model], str(row.blocks), f"{row.idle:.1f}", f"{row.acting:.1f}"] for row in rows]
-
-
 def as_markdown(path: Path) -> str:
     """The figures that the command has written, and what made them."""
     values: dict[str, Any] = output.read_json(path)
     environment = Environment(**values["environment"])
-    version = f"ToDo {environment.versions['todo']} · " if "todo" in environment.versions else ""
-    table = output.markdown(_HEAD, _cells([Overhead(**row) for row in values["rows"]]))
-    return f"{version}{environment.where} · {environment.date}\n\n{table}"
+    rows = [
+        [MODELS[model], str(row["blocks"]), f"{row['idle']:.1f}", f"{row['acting']:.1f}"]
+        for model, row in values["rows"].items()
+    ]
+    table = output.markdown(["layout", "blocks", "idle, µs a block", "acting, µs a block"], rows)
+    return f"ToDo {environment.versions['todo']} · {environment.where} · {environment.date}\n\n{table}"

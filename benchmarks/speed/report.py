@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from benchmarks import output
 from benchmarks.method import DENSE
 from benchmarks.speed.results import Result, Row, SizeResult, Spread
@@ -34,12 +32,7 @@ def rounds(result: Result) -> str:
 def table(result: Result) -> str:
     """The figures as text, with a group of rows for each size."""
     groups = [[_cells(size, row) for row in size.rows] for size in result.sizes]
-    return "\n".join([output.table(_COLUMNS, groups), *_notes(result)])
-
-
-def _notes(result: Result) -> Iterator[str]:
-    yield f"{rounds(result).capitalize()}. {_LEGEND}"
-    yield f"After removal: output bit-identical: {({None: 'not compared', True: 'yes', False: 'NO'})[result.identical]}"
+    return f"{output.table(_COLUMNS, groups)}\n{rounds(result).capitalize()}. {_LEGEND}"
 
 
 def _cells(size: SizeResult, row: Row) -> tuple[str, ...]:

@@ -67,14 +67,11 @@ class SizeResult:
 
     Attributes:
         width, height: of the image in pixels.
-        identical: whether all dense outputs were bit-identical, also after other methods had been applied and removed;
-            None if none were compared.
     """
 
     width: int
     height: int
     rows: tuple[Row, ...]
-    identical: bool | None = None
 
     @property
     def label(self) -> str:
@@ -127,12 +124,6 @@ class Result:
     def complete(self) -> int:
         """The number of complete sizes."""
         return sum(size.complete for size in self.sizes)
-
-    @property
-    def identical(self) -> bool | None:
-        """Whether the dense outputs were bit-identical at every size; None if nothing was compared."""
-        compared = [size.identical for size in self.sizes if size.identical is not None]
-        return all(compared) if compared else None
 
     def including(self, size: SizeResult) -> Result:
         """This run with a size added, or replaced if it has results already."""

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from benchmarks.environment import now
-from benchmarks.method import DENSE, Method
+from benchmarks.method import Method
 from benchmarks.speed.cases import Case, Task
 from benchmarks.speed.methods import set_step
 from benchmarks.speed.models import call, inputs, latent_size, sample
@@ -85,8 +85,6 @@ class _Size:
         self.now = now(self.device)
         self.inputs = inputs(unet, task.model, case.size, task.batch)
         self.runs = [_Run(method, case, task) for method in case.methods]
-        self.reference: Tensor | None = None
-        self.identical: bool | None = None
 
     def measure(self) -> Iterator[SizeResult]:
         """Yields the result so far, after each method in each round."""
@@ -96,7 +94,7 @@ class _Size:
             for run in rotated(self.runs, number):
                 label = f"round {number + 1}/{self.case.rounds}"
                 self._attempt(run, label, _calls(self.task), partial(self._round, run, number))
-                yield SizeResult(*self.case.size, tuple(run.row() for run in self.runs), self.identical)
+                yield SizeResult(*self.case.size, tuple(run.row() for run in self.runs))
 
     def _attempt(self, run: _Run, label: str, calls: int, action: Callable[[], None]) -> None:
         """Performs an action of `calls` UNet calls. If a method runs out of memory, that is its result, and the other
@@ -132,26 +130,17 @@ class _Size:
                 call(self.unet, self.inputs)
             wait(self.device)
             start = self.now()
-            output = self._unit(patch)
+            self._unit(patch)
             wait(self.device)
             run.seconds[number] = round(self.now() - start, 7)
             run.count(patch.report() if patch else [])
-        self._compare(run, output)
 
-    def _unit(self, patch: Patch | None) -> Tensor:
+    def _unit(self, patch: Patch | None) -> None:
         """The unit that is timed: a single call, or a whole sampling loop."""
-        if not self.task.steps:
-            return call(self.unet, self.inputs)
-        return sample(self.unet, self.inputs, self.task.steps, patch)
-
-    def _compare(self, run: _Run, output: Tensor) -> None:
-        """Compares dense outputs with the first one, to detect methods that leave traces on the UNet."""
-        if run.method.name != DENSE:
-            return
-        if self.reference is None:
-            self.reference = output
+        if self.task.steps:
+            sample(self.unet, self.inputs, self.task.steps, patch)
         else:
-            self.identical = self.identical is not False and torch.equal(output, self.reference)
+            call(self.unet, self.inputs)
 
 
 def _calls(task: Task) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from benchmarks.output import markdown
 from docs.generate import ROOT
 
 DOCUMENT = ROOT / "docs" / "compatibility.md"
@@ -136,25 +137,17 @@ def cell(row: Row, host: Host) -> Cell:
     raise EmptyCellError(f"{row.case} on {host.title}: not tried, and no reason given")
 
 
-def markdown(header: str, rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    """The lines of a table, whose header has | between the columns."""
-    yield f"| {header} |"
-    yield "|---" * (header.count("|") + 1) + "|"
-    for row in rows:
-        yield f"| {' | '.join(map(str, row))} |"
-
-
-def host_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+def host_table(hosts: Iterable[Host], tables: Iterable[Table]) -> str:
     """The users' table of hosts."""
     rows = []
     for host in hosts:
         own = [cell(row, host) for table in tables if table.own and host in table.hosts for row in table.rows]
         date = max(record["date"] for _, record in records(host))
-        rows.append((host.title, host.commit, date, f"{sum(c.passed for c in own)} of {sum(c.tests for c in own)}"))
-    return markdown("host | commit | last tested | tests of ToDo's own features that passed", rows)
+        rows.append([host.title, host.commit, date, f"{sum(c.passed for c in own)} of {sum(c.tests for c in own)}"])
+    return markdown(["host", "commit", "last tested", "tests of ToDo's own features that passed"], rows)
 
 
-def asked_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]:
+def asked_table(hosts: Iterable[Host], tables: Iterable[Table]) -> str:
     """The users' table of models, settings and extensions."""
     columns = [host for host in hosts if host.name]
     results: dict[str, str] = {}
@@ -165,8 +158,8 @@ def asked_lines(hosts: Iterable[Host], tables: Iterable[Table]) -> Iterator[str]
                 case = row.case.partition(": ")[0]
                 results.setdefault(case, row.result)
                 cells.setdefault((case, host), []).append(cell(row, host))
-    rows = ((case, results[case], *(summary(cells.get((case, host), ())) for host in columns)) for case in results)
-    return markdown(" | ".join(("", "what happens", *(host.name for host in columns))), rows)
+    rows = [[case, results[case], *(summary(cells.get((case, host), ())) for host in columns)] for case in results]
+    return markdown(["", "what happens", *(host.name for host in columns)], rows)
 
 
 def summary(cells: Iterable[Cell]) -> str:
@@ -177,28 +170,28 @@ def summary(cells: Iterable[Cell]) -> str:
     return "likely" if hows <= {"code", "source"} else "in part"
 
 
-def run_lines(hosts: Iterable[Host]) -> Iterator[str]:
+def run_table(hosts: Iterable[Host]) -> str:
     """One line for each run of the live tests."""
     rows = []
     for host in hosts:
         for variant, record in records(host):
             packages = f"{record['python']}, {record['torch']}, {record.get('gradio', 'none')}"
             outcomes = [outcome.partition(":")[0] for outcome in record["tests"].values()]
-            counts = outcomes.count("passed"), outcomes.count("skipped")
-            rows.append((host.title, host.commit, packages, variant, record["date"], *counts))
-    return markdown("host | commit | Python, torch, gradio | flags | date | passed | skipped", rows)
+            counts = [str(outcomes.count(each)) for each in ("passed", "skipped")]
+            rows.append([host.title, host.commit, packages, variant, record["date"], *counts])
+    return markdown(["host", "commit", "Python, torch, gradio", "flags", "date", "passed", "skipped"], rows)
 
 
-def version_lines() -> Iterator[str]:
+def version_table() -> str:
     """One line for each environment of `make matrix`."""
-    header = "Python | torch | diffusers | transformers | date | passed | skipped"
+    head = ["Python", "torch", "diffusers", "transformers", "date", "passed", "skipped"]
     found = [json.loads(path.read_text(encoding="utf8")) for path in sorted(VERSIONS.glob("*.json"))]
     if any(record["failed"] for record in found):
         raise EmptyCellError("a test of the method failed in an environment of `make matrix`")
-    return markdown(header, ([record[name.lower()] for name in header.split(" | ")] for record in found))
+    return markdown(head, [[str(record[name.lower()]) for name in head] for record in found])
 
 
-def table_lines(tables: Iterable[Table]) -> Iterator[str]:
+def sections(tables: Iterable[Table]) -> str:
     """The sections of the tables, and the notes."""
     notes: dict[str, int] = {}
 
@@ -206,11 +199,11 @@ def table_lines(tables: Iterable[Table]) -> Iterator[str]:
         number = notes.setdefault(cell.note, len(notes) + 1) if cell.note else 0
         return f"{cell} [{number}](#note-{number})" if number else str(cell)
 
+    parts = []
     for table in tables:
-        yield from (f"## {table.title}", "")
-        yield from (table.text.strip(), "") if table.text else ()
-        rows = ((row.case, row.result, *(marked(cell(row, host)) for host in table.hosts)) for row in table.rows)
-        yield from markdown(" | ".join(("", "result", *(host.title for host in table.hosts))), rows)
-        yield ""
-    yield from ("## Notes", "")
-    yield from (f'{number}. <a id="note-{number}"></a>{text}' for text, number in notes.items())
+        text = f"{table.text.strip()}\n\n" if table.text else ""
+        rows = [[row.case, row.result, *(marked(cell(row, host)) for host in table.hosts)] for row in table.rows]
+        head = ["", "result", *(host.title for host in table.hosts)]
+        parts.append(f"## {table.title}\n\n{text}{markdown(head, rows)}")
+    listed = "\n".join(f'{number}. <a id="note-{number}"></a>{text}' for text, number in notes.items())
+    return "\n".join([*parts, f"## Notes\n\n{listed}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import output
-from docs.generate import ROOT, choice, code_map, fidelity, speed
+from docs.generate import ROOT, code_map, fidelity, speed
 from todo.settings import KNOBS, Knob
 
 README = ROOT / "README.md"
@@ -70,7 +70,6 @@ PARTS = {
     (FIDELITY, "findings"): fidelity.findings,
     (FIDELITY, "choice"): fidelity.choice_table,
     (FIDELITY, "formats"): fidelity.format_table,
-    (FIDELITY, "target"): choice.target_table,
     (FIDELITY, "default"): fidelity.default_findings,
     (FIDELITY, "credential"): fidelity.credential,
 }

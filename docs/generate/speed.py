@@ -9,7 +9,7 @@ from math import nan
 from benchmarks.method import DENSE, StaleError
 from benchmarks.output import bullets, markdown
 from benchmarks.speed import overhead
-from benchmarks.speed.methods import DEFAULT, HYPERTILE, LIMIT, METHODS, per_side
+from benchmarks.speed.methods import DEFAULT, HYPERTILE, LIMIT, METHODS
 from benchmarks.speed.report import MODELS, NO_EFFECT, about, spread
 from benchmarks.speed.results import Result, SizeResult, Spread, keeps_all, present, read
 from docs.generate import RESULTS
@@ -169,9 +169,3 @@ def work_table() -> str:
         for label, settings in _WORK.items()
     ]
     return markdown(["", "", *(f"{side}²" for side in _WORK_SIDES)], rows)
-
-
-def slower_than_hypertile(grid: int, model: str) -> str:
-    """The sizes at which a setting is slower than HyperTile on the GPU, by the median, with the ratio of the speeds."""
-    ratios = {size.label: _over_hypertile(size, per_side(grid)).median for size in published(GPU[model]).sizes}
-    return ", ".join(f"{label} ({ratio:.2f})" for label, ratio in ratios.items() if round(ratio, 2) < 1)

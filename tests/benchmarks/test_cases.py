@@ -72,26 +72,11 @@ def test_the_published_run_fixes_sizes_methods_and_settings(option):
     assert refused.value.field == "published"
 
 
-@pytest.mark.parametrize(
-    ("size", "field", "value", "allowed"),
-    [
-        ("1000", "size", "1000", "multiples of 64"),
-        ("768x1000", "size", "768x1000", "multiples of 64"),
-        ("0", "width", "0", "a whole number from 64 to 16384"),
-        ("x", "width", "", "a whole number from 64 to 16384"),
-        ("512x", "height", "", "a whole number from 64 to 16384"),
-        ("64x64x64", "height", "64x64", "a whole number from 64 to 16384"),
-        ("20480", "width", "20480", "a whole number from 64 to 16384"),
-        ("512x20480", "height", "20480", "a whole number from 64 to 16384"),
-    ],
-)
-def test_a_wrong_size_is_refused(size, field, value, allowed):
-    with pytest.raises(SettingsError) as refused:
+@pytest.mark.parametrize("size", ["1000", "768x1000", "0", "x", "512x", "64x64x64", "20480", "512x20480"])
+def test_a_wrong_size_is_refused(size):
+    with pytest.raises(SettingsError, match=f"^size: '{size}' is not allowed.*multiples of 64, up to 16384") as refused:
         task(sizes=["512", size])
-    assert refused.value.field == field
-    message = str(refused.value)
-    assert message.startswith(f"{field}: {value!r} is not allowed; ")
-    assert allowed in message
+    assert refused.value.field == "size"
 
 
 def test_sides_must_be_divisible_by_the_models_halvings():

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import environment
 from benchmarks.commands import main
-from benchmarks.fidelity import paper, results, run
+from benchmarks.fidelity import paper, results
 from benchmarks.fidelity.methods import METHODS, PAPER, named
 from benchmarks.method import DENSE
 from benchmarks.pipeline.image_model import PipelineImageModel
@@ -63,7 +64,7 @@ def test_a_run_writes_results_plot_and_images(folder, tmp_path, capsys):
         np.testing.assert_allclose(np.asarray(image) / 255, image_model.decode(dense)[0], atol=0.01)
     assert len(list((tmp_path / "fidelity").glob("*.png"))) == 4
     assert (tmp_path / "fidelity.png").read_bytes().startswith(b"\x89PNG")
-    assert f"{folder.name} · 2 prompts × 1 seed at each size · ddim, 2 steps, guidance 5" in capsys.readouterr().out
+    assert f"{folder.name} · 2 prompts × 1 seed at each size · ddim, 2 steps, CFG 5" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_goes_on_where_it_was(small_checkpoints, tmp_path, monkeypatch):
@@ -95,12 +96,12 @@ def test_an_interrupted_run_goes_on_where_it_was(small_checkpoints, tmp_path, mo
 
 
 def test_a_run_by_another_version_is_not_continued(small_checkpoints, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "made_by", lambda: "0.1.0 abc1234")
+    monkeypatch.setattr(environment, "made_by", lambda: "0.1.0 abc1234")
     assert main(arguments(small_checkpoints["sd1"], tmp_path, prompts=("a boat",))) == 0
-    monkeypatch.setattr(run, "made_by", lambda: "0.2.0 def5678")
+    monkeypatch.setattr(environment, "made_by", lambda: "0.2.0 def5678")
     capsys.readouterr()
     message = refusal(capsys, *arguments(small_checkpoints["sd1"], tmp_path))
-    assert "name: 'fidelity.json' has images with ToDo '0.1.0 abc1234', not '0.2.0 def5678'; choose" in message
+    assert "name: 'fidelity.json' has images with todo '0.1.0 abc1234', not '0.2.0 def5678'; choose" in message
 
 
 def test_a_single_file_and_a_file_of_prompts(small_checkpoints, tmp_path):
@@ -162,7 +163,7 @@ def test_the_sheet_of_a_checkpoint(folder, tmp_path, capsys):
     command = ["demo", "--pipeline", str(folder), "--prompt", "a lamp", "--size", "128x64", "--steps", "2"]
     assert main([*command, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for line in ("“a lamp”", f"{folder.name}, 128×64, seed 0, dpm++ 2m, 2 steps, guidance 5", "\ndense: ",
+    for line in ("“a lamp”", f"{folder.name}, 128×64, seed 0, dpm++ 2m, 2 steps, CFG 5", "\ndense: ",
                  "\nthe paper: ", "\nToDo, the defaults: ", "\nToDo, 32 per side: "):  # fmt: skip
         assert line in printed
     with Image.open(tmp_path / "demo.png") as image:

@@ -31,7 +31,7 @@ def test_the_command_says_what_it_made(tmp_path, capsys):
     arguments = ["--prompt", "a cat", "--size", "128x64", "--factor", "4", "--mode", "manual", "--steps", "2"]
     assert main(["demo", *arguments, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for text in ("“a cat”\nthe embedded model, 128×64, seed 0, dpm++ 2m, 2 steps, guidance 5", "\nToDo, factor 4: ",
+    for text in ("“a cat”\nthe embedded model, 128×64, seed 0, dpm++ 2m, 2 steps, CFG 5", "\nToDo, factor 4: ",
                  "32 of 512 keys/values", "(×", "PSNR", "SSIM"):  # fmt: skip
         assert text in printed
     with Image.open(tmp_path / "demo.png") as image:

@@ -19,7 +19,7 @@ ALL, QUARTER, OTHER = (4096, 1024, 256), (1024, 256, 64), (2304, 576, 144)
 
 
 def size(side: int, *rows: Row) -> SizeResult:
-    return SizeResult(side, side, rows, identical=True)
+    return SizeResult(side, side, rows)
 
 
 def result(*sizes: SizeResult) -> Result:
@@ -51,20 +51,13 @@ def test_ratios_are_taken_round_by_round():
     assert MEASURED.speedup("late") is MEASURED.speedup("unknown") is None
 
 
-def test_identical_combines_the_sizes_that_were_compared():
-    same, different, unknown = (replace(MEASURED, identical=identical) for identical in (True, False, None))
-    assert result(same, unknown).identical is True
-    assert result(same, different).identical is False
-    assert result(unknown).identical is None
-
-
 def test_a_run_continues_with_an_earlier_runs_sizes():
     whole = size(512, Row(DENSE, (8, 12)), Row("ToDo", (4, 3)))
     earlier = result(whole, replace(whole, width=1024, height=1024))
     new = replace(earlier, sizes=())
     continued = new.continuing(earlier)
     assert continued.sizes == earlier.sizes
-    again = replace(earlier.sizes[1], identical=None)
+    again = replace(earlier.sizes[1], rows=earlier.sizes[1].rows[:1])
     assert continued.including(again).sizes == (earlier.sizes[0], again)
     assert new.including(again).sizes == (again,)
     elsewhere = replace(ENVIRONMENT, machine="another")

@@ -56,7 +56,6 @@ def test_every_method_is_measured_at_every_size(finished):
     for size in result.sizes:
         assert [row.method for row in size.rows] == [method.name for method in MEASURED]
         assert all(len(row.seconds) == ROUNDS and min(row.seconds) > 0 for row in size.rows)
-    assert result.identical
 
 
 def test_a_row_has_what_the_patch_kept(finished):
@@ -103,30 +102,6 @@ def test_a_plot_of_a_single_size_is_written(tmp_path):
 def test_whole_sampling_loops_turn_the_phase(tmp_path):
     result = run.run(task(SIZES[:1], MEASURED[:2], 1, steps=9, folder=tmp_path), WIDTH)
     assert result.sizes[0].rows[1].kept == (128, 128, 32)
-    assert result.identical is None
-
-
-def test_a_method_that_leaves_traces_is_detected(unet):
-    class Trace:
-        """Changes a weight when it is removed."""
-
-        def __init__(self, unet):
-            self.unet = unet
-
-        def __enter__(self):
-            return None
-
-        def __exit__(self, *error):
-            with torch.no_grad():
-                self.unet.out[-1].bias.add_(1)
-
-    with torch.no_grad():
-        bias = unet.out[-1].bias.clone()
-    tracing = Method("leaves a trace", lambda unet, latent: Trace(unet))
-    size = measure(unet, task(SIZES[1:], [METHODS["dense"], tracing], 2))
-    assert size.identical is False
-    with torch.no_grad():
-        unet.out[-1].bias.copy_(bias)
 
 
 def test_a_patch_without_effect_is_an_error(unet):
@@ -162,7 +137,6 @@ def test_running_out_of_memory_is_a_result(tmp_path):
     assert [row.out_of_memory for row in size.rows] == [False, True, False]
     assert [None in row.seconds for row in size.rows] == [False, True, False]
     assert size.speedup("greedy") is None
-    assert size.identical
     assert results.read(tmp_path / "speed.json") == result
     assert report.OUT_OF_MEMORY in report.table(result)
 

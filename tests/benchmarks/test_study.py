@@ -64,7 +64,7 @@ def test_the_study_writes_its_tables(small, tmp_path, capsys):
     assert all(row[0] in printed for rows in tables for row in rows)
     choices, formats, credential = tables
     # In so small a study the paper's own condition has a size in common with the others.
-    assert [row[0] for row in choices if row[0] != "ddim, 2 steps, guidance 7.5"] == [
+    assert [row[0] for row in choices if row[0] != "ddim, 2 steps, CFG 7.5"] == [
         *["lcm, 1 steps"] * 3, *["euler, 2 steps"] * 3, *["euler, 2 steps, attention 4 times sharper"] * 2
     ]  # fmt: skip
     assert {row[3] for row in choices if row[2] == "64×64"} == {"no effect"}

@@ -18,11 +18,11 @@ from docs.generate.compatibility import (
     Host,
     Row,
     Table,
-    asked_lines,
+    asked_table,
     cell,
-    host_lines,
+    host_table,
     matches,
-    table_lines,
+    sections,
 )
 from docs.generate.matrix.document import HOSTS, TABLES, generate
 
@@ -122,7 +122,7 @@ def test_brackets_are_matched_literally(records):
 
 def test_equal_notes_are_listed_once(records):
     rows = tuple(Row(name, "works", (), (Cell(NONE, "two", "beta"), Cell("code", "one"))) for name in "ab")
-    text = "\n".join(table_lines([Table("Cases", (ALPHA, BETA), rows)]))
+    text = sections([Table("Cases", (ALPHA, BETA), rows)])
     assert "| a | works | code [1](#note-1) | – [2](#note-2) |" in text
     assert "| b | works | code [1](#note-1) | – [2](#note-2) |" in text
     assert text.count("</a>") == 2
@@ -145,10 +145,10 @@ def test_the_users_tables_sum_up_the_others(records):
         Row("xformers", "works", (), (Cell("code", "tried", "alpha"), Cell(NONE))),
     )
     tables = [Table("Own", (ALPHA, BETA), rows, own=True), Table("Others", (ALPHA, BETA), rows)]
-    assert list(host_lines([ALPHA], tables))[2:] == ["| Alpha 1 | c0ffee | 2026-01-02 | 2 of 3 |"]
-    assert list(asked_lines([ALPHA, BETA], tables)) == [
+    assert host_table([ALPHA], tables).splitlines()[2:] == ["| Alpha 1 | c0ffee | 2026-01-02 | 2 of 3 |"]
+    assert asked_table([ALPHA, BETA], tables).splitlines() == [
         "|  | what happens | Alpha | Beta |",
-        "|---|---|---|---|",
+        "| --- | --- | --- | --- |",
         "| SDXL | works | in part | tested |",
         "| xformers | works | likely | – |",
     ]

@@ -21,7 +21,7 @@ from docs.generate import RESULTS
 from docs.generate.fidelity import checkpoint_table
 from docs.generate.parts import FIDELITY
 
-VERSIONS = {"python": "3.11.7", "torch": "2.13.0", "diffusers": "0.42.1"}
+VERSIONS = {"todo": "0.2.0 abc1234", "python": "3.11.7", "torch": "2.13.0", "diffusers": "0.42.1"}
 GPU = Environment("2026-11-26", "a GPU", "Linux", "cuda", 1, "wall time", "float16", VERSIONS)
 SIZE = (1024, 768)
 
@@ -37,7 +37,7 @@ def result(model: str) -> Result:
         for method, both in errors.items()
         for seed, error in enumerate(both)
     )  # fmt: skip
-    return Result(GPU, "0.2.0 abc1234", model, sampling, {SIZE: layout}, scores)
+    return Result(GPU, model, sampling, {SIZE: layout}, scores)
 
 
 def test_without_a_checkpoint_the_table_says_so(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_file_in_the_folder_is_a_row(tmp_path: Path) -> None:
     _, _, row, *others = checkpoint_table(tmp_path).splitlines()
     assert others == []
     assert [cell.strip() for cell in row.strip("| ").split("|")] == [
-        "mine.safetensors", "768×1024", "2, dpm++ 2m, 25 steps, guidance 5", "5%", "22.0 (22.0–22.0)",
+        "mine.safetensors", "768×1024", "2, dpm++ 2m, 25 steps, CFG 5", "5%", "22.0 (22.0–22.0)",
         "0.25 (0.25–0.25)", "", "", "",
         "ToDo 0.2.0 abc1234 · torch 2.13.0, diffusers 0.42.1 · a GPU, float16 · 2026-11-26",
     ]  # fmt: skip
@@ -97,9 +97,9 @@ def test_a_figure_of_another_pattern_is_what_was_measured(runs, row: str, column
     elif column in by_sampling:
         run, method, other = by_sampling[column], row, f"{FINEST}, f={row[-1]}"
     else:
-        run, method, other = by_sampling["dpm++ 2m, 25 steps, guidance 5"], row, COLUMNS.get(column, ("", ""))[1]
-    if column == "keys that count":
-        expected = f"{run['keys that count']:.0%}"
+        run, method, other = by_sampling["dpm++ 2m, 25 steps, CFG 5"], row, COLUMNS.get(column, ("", ""))[1]
+    if column == "effective keys":
+        expected = f"{run['effective keys']:.0%}"
     elif not other:
         expected = f"{fmean(run['methods'][method][column]):.{4 if column == 'error of a call' else 2}f}"
     else:

@@ -21,7 +21,6 @@ ToDo or want to see what a claim rests on.
 ## Your host
 
 {hosts}
-
 From Python, ToDo was tested with these versions of [torch and diffusers](#python-and-torch).
 
 ## Your model, setting or extension
@@ -37,7 +36,6 @@ A *block* is a part of the model with attention of its own, on which ToDo can ac
 table above, *reForge* the main branch. The tables further below have the older versions and the other branch.
 
 {asked}
-
 ## How it was tested
 
 `make docs` writes this page from the rows in `docs/generate/matrix` and the records in `tests/host/records`, which the
@@ -71,13 +69,11 @@ These faults of the hosts were mended for the runs. They are there with and with
 ## Test runs
 
 {runs}
-
 ## Python and torch
 
 `make matrix` runs the tests that need no host, with the oldest torch that ToDo supports and the newest of the day.
 
 {versions}
-
 {tables}
 """
 TABLES = (OWN, MODELS, ATTENTION, NEIGHBOURS, NODE, OTHERS, LIBRARY)
@@ -86,11 +82,10 @@ HOSTS = (*WEBUIS, COMFYUI)
 
 def generate() -> str:
     """The text of docs/compatibility.md."""
-    parts = {
-        "hosts": compatibility.host_lines(HOSTS, TABLES),
-        "asked": compatibility.asked_lines(HOSTS, TABLES),
-        "runs": compatibility.run_lines(HOSTS),
-        "versions": compatibility.version_lines(),
-        "tables": compatibility.table_lines(TABLES),
-    }
-    return TEXT.lstrip().format_map({name: "\n".join(lines) for name, lines in parts.items()})
+    return TEXT.lstrip().format(
+        hosts=compatibility.host_table(HOSTS, TABLES),
+        asked=compatibility.asked_table(HOSTS, TABLES),
+        runs=compatibility.run_table(HOSTS),
+        versions=compatibility.version_table(),
+        tables=compatibility.sections(TABLES),
+    )
