@@ -113,7 +113,7 @@ def webui_pictures() -> Iterator[Path]:
                 field = page.locator(f"#txt2img_{axis} input[type=number]").first
                 field.fill(str(side))
                 field.press("Tab")
-            page.get_by_text(f"{side}×{side}: up to").first.wait_for()
+            page.locator(f"{todo}live").get_by_text(f"{side}×{side}: ").first.wait_for()
             if name == "measure.png":
                 page.get_by_role("button", name="Measure on this machine").first.click()
                 page.get_by_text(f"{side}×{side}: dense").first.wait_for()

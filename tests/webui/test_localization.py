@@ -26,7 +26,7 @@ def shown(host):
     words |= {compare.label, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
     answer = host.ours("webui.measure.result")
     words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
-    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.RANGE, answer.UNSTEADY}
+    words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.RANGE, answer.UNSTEADY, answer.ROUGH}
     words |= {host.ours("webui.passes").BATCH, host.ours("webui.passes").HIRES}
     words |= {"dense", "ratio {}", "{} per side", host.ours("webui.measure.action").STOPPED}
     live = host.ours("webui.live")

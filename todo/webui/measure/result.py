@@ -12,10 +12,11 @@ from html import escape
 
 from ...prediction import Phrase, text
 from ..passes import Pass
-from .rounds import SpeedUp
+from .rounds import LEAST_ROUNDS, LONGEST, SpeedUp
 
 FASTER, SLOWER = "{}× faster", "{}× slower"
 RANGE, UNSTEADY = "{}–{}× as fast", "unsteady: is other work running on this machine?"
+ROUGH = "rough: only {} of " + f"{LEAST_ROUNDS} rounds in {LONGEST:.0f} seconds"
 EXPECTED, MEMORY, TOO_LARGE = "expected up to {}×", "memory {} → {} GB", "does not fit in memory"
 DENSE, DENSE_TOO_LARGE = "dense {}", f"dense {TOO_LARGE}"
 TODO, TODO_TOO_LARGE = "ToDo {} per step", f"ToDo {TOO_LARGE}"
@@ -107,7 +108,9 @@ def _parts(figures: Figures) -> Iterator[Phrase]:
     yield _time(chosen, figures.rows, TODO, TODO_TOO_LARGE)
     if chosen.speed_up:
         yield _measured(chosen.speed_up)
-        if not chosen.speed_up.is_steady:
+        if chosen.speed_up.rounds < LEAST_ROUNDS:
+            yield ROUGH, str(chosen.speed_up.rounds)
+        elif not chosen.speed_up.is_steady:
             yield (UNSTEADY,)
         if chosen.predicted:
             yield EXPECTED, f"{chosen.predicted:.2f}"

@@ -18,15 +18,15 @@ from ...report import BlockReport
 from ...settings import Settings
 from ...timing import is_out_of_memory, peak_memory, rotated, wait
 
-SECONDS = 20.0
-"""No new call begins after this time, once each of the settings has been timed."""
+SECONDS, LONGEST = 20.0, 60.0
+"""No new call begins after the first time; while there are fewer than `LEAST_ROUNDS`, after the second. Each of the
+settings is timed at least once."""
 FEWEST = 4
 """The smallest number of rounds for estimating a standard error."""
 STEADY = 0.01
 """The ratios are stable when the standard error of each mean ratio is below this fraction of it."""
-SCATTER = 0.1
-"""A ratio says little when its quartiles are further apart than this fraction of it, or when there are few rounds."""
-_FEW = 3
+SCATTER, LEAST_ROUNDS = 0.1, 3
+"""A ratio says little when its quartiles are further apart than this fraction of it, or with fewer rounds."""
 
 
 class SpeedUp(NamedTuple):
@@ -39,7 +39,7 @@ class SpeedUp(NamedTuple):
 
     @property
     def is_steady(self) -> bool:
-        return self.rounds >= _FEW and self.high - self.low <= SCATTER * self.median
+        return self.rounds >= LEAST_ROUNDS and self.high - self.low <= SCATTER * self.median
 
 
 @dataclass
@@ -120,13 +120,14 @@ def measure(
     timed[0].rounds.clear()
     number = 0
     while alive := [each for each in timed if not each.out_of_memory]:
+        limit = SECONDS if number > LEAST_ROUNDS else LONGEST
         for each in rotated(alive, number):
             spent = time.perf_counter() - start
-            on_progress(min(spent / SECONDS, 1.0))
-            if spent < SECONDS or not each.rounds:
+            on_progress(min(spent / SECONDS, number / (LEAST_ROUNDS + 1), 1.0))
+            if spent < limit or not each.rounds:
                 _time(unet, call, each, number, at, device)
         number += 1
-        if time.perf_counter() - start >= SECONDS or all(each.is_stable(alive[0]) for each in alive):
+        if time.perf_counter() - start >= limit or all(each.is_stable(alive[0]) for each in alive):
             break
     return timed
 
