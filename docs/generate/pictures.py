@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from todo.webui.compare import choice, pair
 from todo.webui.compare.column import Column, with_fidelity
 
 DOCS = ROOT / "docs"
-REQUEST = Request("a cup of coffee", (4,), (256, 256), PUBLISHED)
+REQUEST = Request("a rocket", (0,), (256, 256), PUBLISHED)
 RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
 
 
@@ -124,10 +125,15 @@ def webui_pictures() -> Iterator[Path]:
 
 def comfyui_picture() -> Iterator[Path]:
     """The node between its neighbours in the example workflow, as Nodes 2.0 draws it."""
-    with _page(os.environ["COMFYUI_URL"], 1900, 1300) as page:
+    url = os.environ["COMFYUI_URL"]
+    workflow = (DOCS / "comfyui-workflow.json").read_text(encoding="utf8")
+    with _page(url, 1900, 1300) as page:
+        known = page.request.get(f"{url}/object_info/CheckpointLoaderSimple").json()["CheckpointLoaderSimple"]
+        checkpoint = known["input"]["required"]["ckpt_name"][0][0]
         page.wait_for_function("window.app?.canvas && app.graph && app.extensionManager?.setting")
         page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
-        page.evaluate("graph => app.loadGraphData(graph)", json.loads((DOCS / "comfyui-workflow.json").read_text()))
+        graph = json.loads(re.sub(r"[\w.-]+\.safetensors", checkpoint, workflow))
+        page.evaluate("graph => app.loadGraphData(graph)", graph)
         nodes = [
             page.locator("[data-node-id]", has_text=title).first.bounding_box()
             for title in ("Load Checkpoint", "ToDo · Token Downsampling", "KSampler")
