@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from benchmarks import output, style
 from benchmarks.environment import describe
 from benchmarks.fidelity.methods import AUTHORS, METHODS
-from benchmarks.fidelity.report import NO_EFFECT, OUT_OF_MEMORY, label, machine
+from benchmarks.fidelity.report import label
 from benchmarks.fidelity.scores import Score, score
-from benchmarks.method import DENSE, Method, settings_label
+from benchmarks.method import DENSE, NO_EFFECT, OUT_OF_MEMORY, Method, settings_label
 from benchmarks.sampling import ImageModel, Request
 from benchmarks.speed.methods import per_side, todo_with
 from todo import Settings
@@ -57,7 +57,7 @@ def run(image_model: ImageModel, model: str, request: Request, panels: Panels, f
     made = list(score(image_model, request, panels.values(), perceptual=False))
     style.save(lambda: sheet(model, request, panels, made), path, dpi=120)
     lines = [line.replace("\n", ": ") for line in _titles(panels, made)]
-    print("\n".join([_about(model, request), machine(describe(image_model.unet)), "", *lines, "", str(path)]))
+    print("\n".join([_about(model, request), describe(image_model.unet).where, "", *lines, "", str(path)]))
 
 
 def title(name: str, found: Score, dense: Score) -> str:

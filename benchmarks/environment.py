@@ -54,10 +54,11 @@ class Environment:
 
     @property
     def where(self) -> str:
-        """The machine and torch's version, in one line."""
+        """Versions and machine, in one line. ToDo's is not known of early speed runs."""
+        made_by = f"ToDo {self.versions['todo']} · " if "todo" in self.versions else ""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         machine = f"{self.machine}, {threads}" if self.device == "cpu" else self.machine
-        return f"torch {self.versions['torch']} · {machine} · {self.dtype} · {self.clock}"
+        return f"{made_by}torch {self.versions['torch']} · {machine} · {self.dtype} · {self.clock}"
 
 
 def usable_device(name: str) -> str:

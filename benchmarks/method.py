@@ -13,6 +13,7 @@ from todo import Patch, Settings, SettingsError, patched
 from todo.settings import KNOBS
 
 DENSE = "dense"
+NO_EFFECT, OUT_OF_MEMORY = "no effect", "does not fit in memory"
 
 LatentSize = tuple[int, int]
 """Height and width of a latent."""

@@ -6,20 +6,16 @@ from collections.abc import Callable, Sequence
 from math import isnan
 
 from benchmarks import output
-from benchmarks.environment import Environment
 from benchmarks.fidelity.methods import PAPER, named
 from benchmarks.fidelity.results import Result, Size
 from benchmarks.fidelity.scores import Score
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, NO_EFFECT, OUT_OF_MEMORY
 
 Table = tuple[Sequence[str], list[list[str]]]
 """The head and the rows of cells."""
 
 PAPER_2 = named(PAPER, 2)
 """What errors are divided by."""
-
-OUT_OF_MEMORY = "does not fit in memory"
-NO_EFFECT = "no effect"
 
 _HEAD = ("", "speed-up", "MSE / paper's f=2", "PSNR, dB", "SSIM")
 _OPTIONAL: dict[str, Callable[[Score], float]] = {
@@ -44,23 +40,13 @@ def as_text(table: Table) -> str:
 
 def about(result: Result) -> str:
     """How many images were made, how, by what, and on what machine."""
-    environment, prompts = result.environment, _counted(len(result.prompts), "prompt")
+    prompts = _counted(len(result.prompts), "prompt")
     counts = {size: len(result.of(DENSE, size)) for size in result.sizes}
     images = f"{prompts} × {_counted(result.seeds, 'seed')} at each size"
     if set(counts.values()) != {len(result.prompts) * result.seeds}:
         images = ", ".join(f"{_counted(count, 'image')} of {label(size)}" for size, count in counts.items())
-    parts = (result.model, images, str(result.sampling), machine(environment), environment.date)
+    parts = (result.model, images, str(result.sampling), result.environment.where, result.environment.date)
     return " · ".join(filter(None, parts))
-
-
-def machine(environment: Environment) -> str:
-    """The versions and the machine that a run was measured with."""
-    versions = environment.versions
-    made_by = f"ToDo {versions['todo']} · torch {versions['torch']}"
-    if environment.device != "cpu":
-        return f"{made_by}, diffusers {versions['diffusers']} · {environment.machine}, {environment.dtype}"
-    threads = _counted(environment.threads, "thread")
-    return f"{made_by} · {environment.machine}, {environment.clock} of {threads}"
 
 
 def _counted(number: int, noun: str) -> str:

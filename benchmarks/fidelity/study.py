@@ -8,10 +8,10 @@ from pathlib import Path
 from benchmarks import output
 from benchmarks.fidelity import paper
 from benchmarks.fidelity.methods import GRIDS, METHODS, PAPER, TOKEN_MERGING, named, of_trained
-from benchmarks.fidelity.report import NO_EFFECT, Table, as_text, label
+from benchmarks.fidelity.report import Table, as_text, label
 from benchmarks.fidelity.results import Interval, Result, Size
 from benchmarks.fidelity.run import Task, perform
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, NO_EFFECT
 from benchmarks.sampling import PUBLISHED, Sampling
 from benchmarks.tiny.model import PROMPTS, SIZES
 

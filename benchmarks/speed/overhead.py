@@ -96,4 +96,4 @@ def as_markdown(path: Path) -> str:
         for model, row in values["rows"].items()
     ]
     table = output.markdown(["layout", "blocks", "idle, µs a block", "acting, µs a block"], rows)
-    return f"ToDo {environment.versions['todo']} · {environment.where} · {environment.date}\n\n{table}"
+    return f"{environment.where} · {environment.date}\n\n{table}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from benchmarks import output
-from benchmarks.method import DENSE
+from benchmarks.method import DENSE, OUT_OF_MEMORY
 from benchmarks.speed.results import Result, Row, SizeResult, Spread
 
 MODELS = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
-NO_EFFECT, OUT_OF_MEMORY = "no effect", "does not fit in memory"
 
 _COLUMNS = ("size", "method", "keys/values", "seconds", "speed-up", "peak memory")
 _LEGEND = (

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks import output
 from benchmarks.environment import describe, if_it_fits, now
+from benchmarks.fidelity.report import label
 from benchmarks.interrupt import kept
-from benchmarks.method import DENSE, Method
+from benchmarks.method import DENSE, OUT_OF_MEMORY, Method
 from benchmarks.pipeline.image_model import PipelineImageModel
 from benchmarks.sampling import Request
-from benchmarks.speed.report import OUT_OF_MEMORY
+from benchmarks.speed.report import spread
+from benchmarks.speed.results import Spread
 from todo.timing import rotated, wait
 
 TEXT, LOOP, VAE, IMAGE = "text encoder", "loop", "VAE", "image"
@@ -23,39 +24,8 @@ PARTS = (TEXT, LOOP, VAE)
 _HEAD = ("size", "method", *(f"{part}, s" for part in (*PARTS, IMAGE)), "speed-up of the loop", "of the image")
 
 _Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True)
-class Images:
-    """One size, (height, width) in pixels.
-
-    Attributes:
-        seconds: by method, of each round the seconds by part. None for an image that did not fit in memory.
-    """
-
-    size: tuple[int, int]
-    seconds: dict[str, list[dict[str, float] | None]] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Width and height, as WebUIs write them."""
-        return f"{self.size[1]}×{self.size[0]}"
-
-    def medians(self, method: str) -> dict[str, float]:
-        """Median seconds by part, and of the whole image; empty if one did not fit in memory."""
-        rounds = [each for each in self.seconds[method] if each]
-        if len(rounds) < len(self.seconds[method]):
-            return {}
-        parts = {part: statistics.median(each[part] for each in rounds) for part in PARTS}
-        return {**parts, IMAGE: statistics.median(sum(each.values()) for each in rounds)}
-
-    def row(self, method: str) -> list[str]:
-        """The cells under `_HEAD`."""
-        medians, dense = self.medians(method), self.medians(DENSE)
-        if not medians:
-            return [self.label, method, OUT_OF_MEMORY, *[""] * (len(_HEAD) - 3)]
-        speedups = [f"×{dense[part] / medians[part]:.2f}" if dense else "" for part in (LOOP, IMAGE)]
-        return [self.label, method, *(f"{medians[part]:.2f}" for part in (*PARTS, IMAGE)), *speedups]
+_Rounds = list[dict[str, float] | None]
+"""Of each round the seconds by part; None for an image that did not fit in memory."""
 
 
 def run(
@@ -81,22 +51,40 @@ def run(
     result: dict[str, Any] = {"model": model, "environment": asdict(environment), "sampling": asdict(sampling)}
     at_once = "an image" if batch == 1 else f"{batch} images"
     print(f"{model} · {at_once} at once · {sampling} · {environment.where} · {environment.date}", flush=True)
-    sizes = [Images(request.size, {method.name: [] for method in methods}) for request in requests]
+    seconds: list[dict[str, _Rounds]] = [{method.name: [] for method in methods} for _ in requests]
+    sizes = [{"size": request.size, "seconds": each} for request, each in zip(requests, seconds, strict=True)]
     with tqdm(total=len(requests) * (rounds + 1) * len(methods), unit="image", smoothing=0) as bar:
-        for images, request in zip(sizes, requests, strict=True):
+        for request, by_method in zip(requests, seconds, strict=True):
             for number in range(-1, rounds):
                 warms_up = number < 0
                 asked = replace(request, sampling=replace(sampling, steps=1)) if warms_up else request
                 for method in rotated(methods, max(number, 0)):
-                    bar.set_description_str(f"{images.label} {method.name}")
-                    seconds = if_it_fits(partial(_time, image_model, asked, method))
+                    bar.set_description_str(f"{label(request.size)} {method.name}")
+                    found = if_it_fits(partial(_time, image_model, asked, method))
                     bar.update()
                     if not warms_up:
-                        images.seconds[method.name].append(seconds)
+                        by_method[method.name].append(found)
                 if not warms_up:
-                    output.write_json({**result, "batch": batch, "sizes": [asdict(each) for each in sizes]}, path)
-                    kept.text = f"{path} has {number + 1} of {rounds} rounds at {images.label}"
-    print(f"\n{output.table(_HEAD, [[images.row(name) for name in images.seconds] for images in sizes])}\n\n{path}")
+                    output.write_json({**result, "batch": batch, "sizes": sizes}, path)
+                    kept.text = f"{path} has {number + 1} of {rounds} rounds at {label(request.size)}"
+    groups = [
+        [[label(request.size), name, *_cells(by_method[name], by_method[DENSE])] for name in by_method]
+        for request, by_method in zip(requests, seconds, strict=True)
+    ]
+    print(f"\n{output.table(_HEAD, groups)}\n\n{path}")
+
+
+def _cells(rounds: _Rounds, dense: _Rounds) -> list[str]:
+    """Medians and quartiles over the rounds: seconds by part and of the image, and dense / method."""
+    if None in rounds:
+        return [OUT_OF_MEMORY, *[""] * (len(_HEAD) - 3)]
+
+    def times(of: _Rounds, part: str) -> list[float]:
+        return [sum(each.values()) if part == IMAGE else each[part] for each in of if each]
+
+    parts = [spread(Spread.of(times(rounds, part)), "") for part in (*PARTS, IMAGE)]
+    ratios = [[a / b for a, b in zip(times(dense, part), times(rounds, part), strict=False)] for part in (LOOP, IMAGE)]
+    return [*parts, *(spread(Spread.of(each)) for each in ratios)]
 
 
 def _time(image_model: PipelineImageModel, request: Request, method: Method) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.fidelity import paper, report, study
 from benchmarks.fidelity.methods import FINEST_ONLY, GRIDS, PAPER, TILES, TOKEN_MERGING, named, of_trained
-from benchmarks.fidelity.report import label, machine
+from benchmarks.fidelity.report import label
 from benchmarks.fidelity.results import Interval, Result, Size, StaleError, read
 from benchmarks.fidelity.scores import Score
 from benchmarks.method import DENSE
@@ -214,5 +214,5 @@ def _row(result: Result, size: Size) -> list[str]:
             f"{result.ratio(method, _PAPER, size):.2f}" if measured(_PAPER) and measured(method) else ""
             for method in _COMPARED.values()
         ),
-        f"{machine(result.environment)} · {result.environment.date}",
+        f"{result.environment.where} · {result.environment.date}",
     ]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from math import nan
 
-from benchmarks.method import DENSE, StaleError
+from benchmarks.method import DENSE, NO_EFFECT, StaleError
 from benchmarks.output import bullets, markdown
 from benchmarks.speed import overhead
 from benchmarks.speed.methods import DEFAULT, HYPERTILE, LIMIT, METHODS
-from benchmarks.speed.report import MODELS, NO_EFFECT, about, spread
+from benchmarks.speed.report import MODELS, about, spread
 from benchmarks.speed.results import Result, SizeResult, Spread, keeps_all, present, read
 from docs.generate import RESULTS
 from todo import Settings, plan

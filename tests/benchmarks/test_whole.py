@@ -40,7 +40,7 @@ def test_each_method_is_timed_by_part(small_checkpoints, tmp_path, capsys, famil
             assert len(rounds) == 2
             assert all(set(each) == {"text encoder", "loop", "VAE"} and min(each.values()) > 0 for each in rounds)
     printed = capsys.readouterr().out
-    assert f"{small_checkpoints[family].name} · an image at once · dpm++ 2m, 2 steps, CFG 5 · torch" in printed
+    assert f"{small_checkpoints[family].name} · an image at once · dpm++ 2m, 2 steps, CFG 5 · ToDo " in printed
     assert len(re.findall("\n128×64  +ToDo factor 2  ", printed)) == 1
 
 

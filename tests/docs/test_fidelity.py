@@ -55,7 +55,7 @@ def test_a_file_in_the_folder_is_a_row(tmp_path: Path) -> None:
     assert [cell.strip() for cell in row.strip("| ").split("|")] == [
         "mine.safetensors", "768×1024", "2, dpm++ 2m, 25 steps, CFG 5", "5%", "22.0 (22.0–22.0)",
         "0.25 (0.25–0.25)", "", "", "",
-        "ToDo 0.2.0 abc1234 · torch 2.13.0, diffusers 0.42.1 · a GPU, float16 · 2026-11-26",
+        "ToDo 0.2.0 abc1234 · torch 2.13.0 · a GPU · float16 · wall time · 2026-11-26",
     ]  # fmt: skip
 
 
