@@ -210,12 +210,12 @@ class Settings:
     )  # fmt: skip
     grid: int = _knob(
         int, 48, "Keys/values kept per side",
-        "Lower is faster, higher changes the image less.",
+        "Lower is faster. Higher usually changes the image less.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(
         float, 2.0, "Downsample ratio (per side)",
-        "Higher is faster, but changes more. 1 is off.",
+        "Higher is faster, and usually changes more. 1 is off.",
         minimum=1, maximum=8, step=0.25, mode="manual", suffix="factor",
     )  # fmt: skip
     deep_factor: float = _knob(
@@ -225,7 +225,7 @@ class Settings:
     )  # fmt: skip
     max_downsample: int = _knob(
         int, 4, "Max downsample (resolution)",
-        "Higher includes coarser levels: a little faster.",
+        "1: the UNet's finest level only. Higher adds coarser ones: faster.",
         choices=(1, 2, 4, 8), suffix="max downsample",
     )  # fmt: skip
     method: str = _knob(
@@ -235,7 +235,7 @@ class Settings:
     )  # fmt: skip
     phase: str = _knob(
         str, "cycle", "Phase",
-        "cycle: closer to the image without ToDo. fixed: as in the paper.",
+        "cycle: usually closer to the image without ToDo. fixed: as in the paper.",
         choices=("cycle", "fixed"), place="more", suffix="phase",
     )  # fmt: skip
     start: float = _knob(
@@ -250,7 +250,7 @@ class Settings:
     )  # fmt: skip
     taper: bool = _knob(
         bool, False, "Taper",
-        "Starts at the full ratio and fades out step by step.",
+        "Strongest in the first steps, then fades out.",
         place="more", suffix="taper",
     )  # fmt: skip
     passes: str = _knob(

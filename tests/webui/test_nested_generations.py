@@ -10,7 +10,7 @@ import torch
 from tests.unit.small_models import assert_no_hooks, hook_counts
 
 from .conftest import keys_seen
-from .generations import CALLS, FACTOR_2, KEPT, SECOND, SIZE
+from .generations import CALLS, FACTOR_2, KEPT, SECOND, SIZE, add_script
 
 
 def add_detailer(host, monkeypatch, with_our_script):
@@ -18,8 +18,6 @@ def add_detailer(host, monkeypatch, with_our_script):
     inner_seen = []
 
     class Detailer(host.scripts.Script):
-        args_from = args_to = 0
-
         def postprocess_image(self, p, pp, *args):
             if getattr(p, "inner", False):
                 return
@@ -34,8 +32,7 @@ def add_detailer(host, monkeypatch, with_our_script):
             inner_seen.append(seen)
             p.scripts.process(copy(p))
 
-    runner = host.scripts.scripts_txt2img
-    monkeypatch.setattr(runner, "alwayson_scripts", [*runner.alwayson_scripts, Detailer()])
+    add_script(host, monkeypatch, Detailer())
     return inner_seen
 
 

@@ -157,7 +157,9 @@ def test_an_invalid_request_gives_a_dense_image_and_an_error(host, dense, args, 
     assert seen == [{}]
     assert list(outcome.ours) == ["ToDo error"]
     message = outcome.ours["ToDo error"]
-    assert message.startswith(f"{field}: ")
+    request = host.ours("webui.request")
+    labels = {knob.name: knob.label for knob in (*host.knobs.values(), request.ENABLED, request.COMPARE)}
+    assert message.startswith(f"{field if isinstance(args[0], dict) else labels[field]}: ")
     assert outcome.processed.comments == f"ToDo error: {message}\n"
     assert host.log.at("ERROR") == [f"ToDo error: {message}"]
 

@@ -166,7 +166,7 @@ def test_the_infotext_of_a_cell_is_its_own(host):
 
 def test_axes_of_both_modes_contradict_each_other(host):
     _, (cell,) = plot(host, ("factor", ["2"]), ("grid", ["32"]))
-    assert ours(host, cell)["ToDo error"].startswith("mode: ")
+    assert ours(host, cell)["ToDo error"].startswith("Mode: ")
 
 
 def test_an_invalid_request_is_reported_in_each_cell(host):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
@@ -19,7 +20,7 @@ from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
 from . import host, infotext
 from .log import logger
-from .request import requested
+from .request import message_for_page, requested
 
 WANTED = "todo_wanted"
 """The attribute of `p` that holds what it asks for; None if ToDo is off."""
@@ -81,15 +82,18 @@ class Generation:
 
 
 def prepare(p: Any, arguments: tuple[Any, ...]) -> None:
-    """Before a generation: reads the request. If a value is invalid, the image is made dense and the error reported."""
+    """Before a generation: reads the request. If a value is invalid, the image is made dense and the error reported: to
+    the page with its labels, to the API with the names of its dict."""
     wanted = None
     infotext.clear(p.extra_generation_params)
     try:
         wanted = requested(arguments, getattr(p, OVERRIDES, {}))
     except SettingsError as error:
-        logger.error("ToDo error: %s", error)
-        p.extra_generation_params[infotext.ERROR] = str(error)
-        p.comment(f"ToDo error: {error}")
+        by_name = bool(arguments) and isinstance(arguments[0], Mapping)
+        message = str(error) if by_name else message_for_page(error)
+        logger.error("ToDo error: %s", message)
+        p.extra_generation_params[infotext.ERROR] = message
+        p.comment(f"ToDo error: {message}")
     if wanted:
         p.extra_generation_params.update(infotext.write(wanted.settings))
     setattr(p, WANTED, wanted)

@@ -50,15 +50,15 @@ def _read(parameters: dict[str, Any]) -> dict[str, Any]:
     return Settings.from_dict({name: parameters.get(knob.infotext) for name, knob in KNOBS.items()}).to_dict()
 
 
-def _read_enabled(parameters: dict[str, Any]) -> bool:
-    """Whether ToDo was on. What has a wrong value is not pasted, and the page says why."""
+def _read_enabled(parameters: dict[str, Any]) -> bool | None:
+    """Whether ToDo was on. None, which leaves a control as it is, if a value is wrong; then the page says why."""
     try:
         return bool(_read(parameters))
     except SettingsError as error:
         message = f"ToDo was not pasted: {message_for_page(error)}"
         logger.warning(message)
         gr.Warning(message)
-        return False
+        return None
 
 
 def _reader(knob: Knob) -> Callable[[dict[str, Any]], Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from ..prediction import Phrase
+from ..prediction import Phrase, Plan
 from ..settings import KNOBS, Settings, SettingsError
 from . import host
 from .passes import Pass
@@ -29,19 +30,38 @@ def around(settings: Settings, name: str) -> list[Settings]:
     return [replace(settings, **{name: each}) for each in sorted(within, reverse=name == "grid")]
 
 
-def acting(tried: Iterable[Settings], passes: Sequence[Pass]) -> list[Settings]:
-    """Those of some settings that have an effect in one of the passes, on the loaded model, as far as can be told."""
-    return [each for each in tried if not all(why_idle(each, current) for current in passes)]
+def acting(tried: Sequence[Settings], passes: Sequence[Pass], chosen: Settings) -> list[Settings]:
+    """Those of some settings that have an effect in one of the passes, on the loaded model, as far as can be told. Of
+    several that keep the same tokens, those chosen or else the first remain."""
+    by_effect: dict[tuple[Any, ...], Settings] = {}
+    for each in sorted(tried, key=lambda settings: settings != chosen):
+        effect = tuple(_kept(each, current) for current in passes)
+        if any(effect):
+            by_effect.setdefault(effect, each)
+    return [each for each in tried if each in by_effect.values()]
 
 
 def why_idle(settings: Settings, current: Pass) -> Phrase:
     """'no effect …' if settings have none in a pass, on the loaded model; empty if they have one, or if that cannot be
     told: the model or the size is one that `plan` does not know."""
+    planned = _plan(settings, current)
+    return planned.why if planned else ()
+
+
+def _kept(settings: Settings, current: Pass) -> tuple[Any, ...]:
+    """The tokens kept in a pass, by level; empty if settings have no effect; the settings if that is not known."""
+    planned = _plan(settings, current)
+    if planned is None:
+        return (settings,)
+    return () if planned.why else tuple(level.kept for level in planned.levels)
+
+
+def _plan(settings: Settings, current: Pass) -> Plan | None:
     family = host.family(host.loaded_model())
     try:
-        return current.plan(settings, family).why if family else ()
+        return current.plan(settings, family) if family else None
     except SettingsError:
-        return ()
+        return None
 
 
 def label(name: str, settings: Settings | None) -> Phrase:

@@ -61,7 +61,7 @@ class Comparison:
         passes = host.passes_of(p)
         self._knob = variants.strength_knob(self._chosen, len(passes) > 1 and self._chosen.passes != "first")
         tried = [self._chosen] if self._pair else variants.around(self._chosen, self._knob)
-        acting = variants.acting(tried, passes)
+        acting = variants.acting(tried, passes, self._chosen)
         self._others = [None, *(each for each in acting if each != self._chosen)]
         runs.add_jobs(p, len(self._others) if acting else 0)
         self._announce(self._chosen, 1)
@@ -95,6 +95,8 @@ class Comparison:
         if why_idle and (len(self._others) == 1 or not is_known):
             neither = ", with neighbouring settings neither" if is_known and not self._pair else ""
             return f"no effect {why_idle}{neither}; no comparison was made"
+        if why_idle:
+            first = replace(first, label=f"{first.label}: no effect", seconds=None)
         made, problems = self._make_others(p)
         made = [replace(column, positions=None if self._pair else _shown(column, processed)) for column in made]
         if not made or made[0].settings:

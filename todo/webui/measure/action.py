@@ -91,8 +91,8 @@ def _stoppable(token: str) -> Iterator[threading.Event]:
 
 def _to_try(settings: Settings, current: Pass) -> list[Settings]:
     """The settings on the page, weaker and stronger ones: those that have an effect in a pass."""
-    name = variants.strength_knob(settings, current.hires)
-    return variants.acting(variants.around(full_strength(settings), name), [current])
+    chosen = full_strength(settings)
+    return variants.acting(variants.around(chosen, variants.strength_knob(settings, current.hires)), [current], chosen)
 
 
 def _measure_each(

@@ -17,7 +17,7 @@ from .rounds import LEAST_ROUNDS, LONGEST, SpeedUp
 FASTER, SLOWER = "{}× faster", "{}× slower"
 RANGE, UNSTEADY = "{}–{}× as fast", "unsteady: is other work running on this machine?"
 ROUGH = "rough: only {} of " + f"{LEAST_ROUNDS} rounds in {LONGEST:.0f} seconds"
-EXPECTED, MEMORY, TOO_LARGE = "expected up to {}×", "memory {} → {} GB", "does not fit in memory"
+EXPECTED, MEMORY, TOO_LARGE = "by arithmetic {}×", "memory {} → {} GB", "does not fit in memory"
 DENSE, DENSE_TOO_LARGE = "dense {}", f"dense {TOO_LARGE}"
 TODO, TODO_TOO_LARGE = "ToDo {} per step", f"ToDo {TOO_LARGE}"
 

@@ -121,9 +121,9 @@ def measure(
     number = 0
     while alive := [each for each in timed if not each.out_of_memory]:
         limit = SECONDS if number > LEAST_ROUNDS else LONGEST
-        for each in rotated(alive, number):
+        for index, each in enumerate(rotated(alive, number)):
             spent = time.perf_counter() - start
-            on_progress(min(spent / SECONDS, number / (LEAST_ROUNDS + 1), 1.0))
+            on_progress(min(spent / SECONDS, (number + index / len(alive)) / (LEAST_ROUNDS + 1), 1.0))
             if spent < limit or not each.rounds:
                 _time(unet, call, each, number, at, device)
         number += 1
