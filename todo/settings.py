@@ -210,7 +210,7 @@ class Settings:
     )  # fmt: skip
     grid: int = _knob(
         int, 48, "Keys/values kept per side",
-        "Lower is faster. Higher usually changes the image less.",
+        "Lower is faster, higher usually changes less.",
         minimum=16, maximum=128, step=8, mode="auto", suffix="grid",
     )  # fmt: skip
     factor: float = _knob(

@@ -34,7 +34,7 @@ def draw(result: Result) -> Figure:
     axes = figure.subplots(1, len(result.sizes), sharey=True, squeeze=False)[0]
     for panel, size in zip(axes, result.sizes, strict=True):
         _draw_panel(panel, result, size)
-    axes[0].set_ylabel("PSNR against the dense image, dB (mean, 95 % interval)")
+    axes[0].set_ylabel("PSNR against the dense image, dB (mean, and where other sets of eight fall)")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
     figure.suptitle(f"Fidelity to the dense image (higher is nearer)\n{about(result)}", fontsize=11)

@@ -21,7 +21,8 @@ Kept = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of a figure over the rounds, with the lower and the upper quartile."""
+    """A figure over the rounds: the median, and the lower and the upper quartile. Fewer than four rounds have the least
+    and the most instead."""
 
     median: float
     low: float
@@ -30,8 +31,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
         """The spread of values; None if there are none."""
-        if len(values) < 2:
-            return cls(values[0], values[0], values[0]) if values else None
+        if len(values) < 4:
+            return cls(statistics.median(values), min(values), max(values)) if values else None
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 

@@ -40,7 +40,8 @@ from todo.webui.compare.column import Column, with_fidelity
 
 DOCS = ROOT / "docs"
 REQUEST = Request("a rocket", (0,), (256, 256), PUBLISHED)
-RATIOS, CHOSEN = (1.5, 2, 3, 4), 2
+CHOSEN, OTHERS = 48, (64, 40, 32)
+"""Keys/values kept per side of SD1.5. Of the embedded model the same share is kept."""
 
 
 def main(names: list[str]) -> int:
@@ -67,11 +68,10 @@ def demo_picture() -> list[Path]:
 
 
 def sheets() -> list[Path]:
-    """The sheets as the page draws them: a pair, and a choice of ratios at all levels."""
+    """The sheets as the page draws them: a pair, and a choice of keys/values kept per side."""
     model = begin()
     model.sample(replace(REQUEST, sampling=Sampling(1)))  # the very first call also sets up what all need
-    others = [ratio for ratio in RATIOS if ratio != CHOSEN]
-    columns = with_fidelity([_column(model, ratio) for ratio in (CHOSEN, None, *others)])
+    columns = with_fidelity([_column(model, grid) for grid in (CHOSEN, None, *OTHERS)])
     todo, dense = columns[:2]
     drawn = {
         "compare.jpg": pair.draw([replace(todo, label="ToDo"), dense], _font),
@@ -82,17 +82,17 @@ def sheets() -> list[Path]:
     return [DOCS / name for name in drawn]
 
 
-def _column(model: TinyImageModel, ratio: float | None) -> Column:
-    """Images at a ratio at all levels; None is dense."""
-    settings = Settings(factor=ratio, deep_factor=ratio) if ratio else None
+def _column(model: TinyImageModel, grid: int | None) -> Column:
+    """Images with keys/values kept per side; None is dense."""
+    settings = Settings(grid=kept_of_trained(grid)) if grid else None
     clock = now(model.device)
     with patched(model.unet, settings) if settings else nullcontext() as patch:
         start = clock()
         latents = model.sample(REQUEST, patch)
         seconds = clock() - start
     images = [_image(pixels) for pixels in model.decode(latents)]
-    label = f"ratio {ratio:g}" if ratio else "dense"
-    return Column(label, settings, ratio == CHOSEN, images, (), REQUEST.seeds, REQUEST.seeds, seconds)
+    label = f"{grid} per side" if grid else "dense"
+    return Column(label, settings, grid == CHOSEN, images, (), REQUEST.seeds, REQUEST.seeds, seconds)
 
 
 @cache

@@ -23,7 +23,7 @@ def shown(host):
     words = {host.script().controls[0].label, "hires pass"}
     words |= {knob.label for knob in knobs} | {knob.help for knob in knobs}
     compare, page = host.ours("webui.request").COMPARE, host.ours("webui.ui")
-    words |= {compare.label, compare.help, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
+    words |= {compare.label, *compare.choices, page.MEASURE, page.MEASURING, page.STOP, page.MORE}
     answer = host.ours("webui.measure.result")
     words |= {answer.DENSE, answer.TODO, answer.FASTER, answer.SLOWER, answer.EXPECTED, answer.MEMORY, answer.TOO_LARGE}
     words |= {answer.DENSE_TOO_LARGE, answer.TODO_TOO_LARGE, answer.RANGE, answer.UNSTEADY, answer.ROUGH}

@@ -60,7 +60,7 @@ COMPARE = _CompareKnob(
     kind=str,
     default=Compare.OFF.value,
     label="Compare",
-    help="dense: without ToDo",
+    help="",
     choices=tuple(each.value for each in Compare),
 )
 """An option of the request, not of the image. It comes after the knobs and is not written to the infotext."""
