@@ -12,6 +12,7 @@ import todo
 from tests.examples import example
 from tests.host.plot import plot, script_arguments
 from tests.host.webui import WebUI
+from todo.settings import KNOBS
 
 BAD_PAYLOADS: list[tuple[list[Any], str]] = [
     ([{"factr": 2}], "factor"),
@@ -53,7 +54,10 @@ def test_bad_payload_makes_the_image_dense(webui: WebUI, dense: list[str], argum
     result = webui.txt2img(arguments)
     assert result.sha == dense
     assert "ToDo error" in result.infotext
-    assert field in result.infotext.partition("ToDo error")[2]
+    # A list could come from the page, where controls have labels.
+    labels = {name: knob.label for name, knob in KNOBS.items()} | {"enabled": "ToDo · Token Downsampling"}
+    name = field if isinstance(arguments[0], dict) else labels[field]
+    assert name in result.infotext.partition("ToDo error")[2]
 
 
 @pytest.mark.parametrize("arguments", [[], [None], [{"enabled": False}], [False, "nonsense", None], ["false"]])

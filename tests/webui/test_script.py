@@ -7,6 +7,7 @@ import types
 
 import gradio as gr
 import pytest
+from fastapi import FastAPI
 
 from tests.standin import host as standin
 
@@ -50,6 +51,15 @@ def test_each_default_has_the_type_of_its_knob(host, knobs):
             kind = {"enabled": bool, "compare": str}.get(name) or (str if knobs[name].choices else knobs[name].kind)
             assert type(control.value) is kind, name
     assert controls(host)["enabled"].value is False
+
+
+def test_saved_defaults_keep_the_type_of_their_knob(host, knobs):
+    """The host reads them from JSON, in which the page has written 2 for 2.0."""
+    for tab in TABS:
+        for name in ("factor", "start", "hires_factor"):
+            controls(host, tab)[name].value = int(knobs[name].default)
+    host.script_callbacks.app_started_callback(None, FastAPI())
+    test_each_default_has_the_type_of_its_knob(host, knobs)
 
 
 def test_each_control_shows_its_row(host, knobs):

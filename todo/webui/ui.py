@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from modules import script_callbacks
 from modules.ui_components import InputAccordion
 
 from ..settings import KNOBS, Knob
@@ -66,6 +67,7 @@ def build(elem_id: Callable[[str], str], tab: str) -> Page:
         _answer_live_line(in_order, elem_id, tab)
         _measure_on_click(start, stop, result, in_order, tab)
     _show_mode(controls, [name for name in shown if KNOBS[name].mode])
+    script_callbacks.on_app_started(lambda demo, app: _keep_kinds(controls))
     return Page(
         controls=in_order,
         infotext_fields=[(controls[name], reader) for name, reader in READERS.items()],
@@ -95,6 +97,14 @@ def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
     common["value"] = page_value(knob, knob.default)
     # The mode must be a Dropdown: only for those does the host call `init_field` when it restores a saved default.
     return (gr.Dropdown if knob.kind is str else gr.Radio)(choices=[str(choice) for choice in knob.choices], **common)
+
+
+def _keep_kinds(controls: dict[str, Any]) -> None:
+    """Makes numbers of saved defaults what they were: JSON's 2 is whole, and if a control has a whole number, the host's
+    API makes one of every value that it reads for it from an infotext, 2.5 among them."""
+    for name, knob in KNOBS.items():
+        if knob.kind is float:
+            controls[name].value = float(controls[name].value)
 
 
 def _measure_on_click(start: Any, stop: Any, result: Any, controls: list[Any], tab: str) -> None:
