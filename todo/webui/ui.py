@@ -100,8 +100,8 @@ def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
 
 
 def _keep_kinds(controls: dict[str, Any]) -> None:
-    """Makes numbers of saved defaults what they were: JSON's 2 is whole, and if a control has a whole number, the host's
-    API makes one of every value that it reads for it from an infotext, 2.5 among them."""
+    """Makes saved defaults the kind of number that their knobs are. JSON's 2 is a whole one, and where a control has such
+    a number, the host's API turns every value for it in an infotext into one, 2.5 into 2."""
     for name, knob in KNOBS.items():
         if knob.kind is float:
             controls[name].value = float(controls[name].value)
