@@ -100,8 +100,8 @@ def _control(knob: Knob, elem_id: str, shown: bool = True) -> Any:
 
 
 def _keep_kinds(controls: dict[str, Any]) -> None:
-    """Makes saved defaults the kind of number that their knobs are. JSON's 2 is a whole one, and where a control has such
-    a number, the host's API turns every value for it in an infotext into one, 2.5 into 2."""
+    """Gives saved defaults the type of their knobs. In JSON 2.0 may be 2, a whole number, and the host's API then turns
+    every value for that control in an infotext into one: 2.5 into 2."""
     for name, knob in KNOBS.items():
         if knob.kind is float:
             controls[name].value = float(controls[name].value)
