@@ -22,9 +22,6 @@ Apply = Callable[[nn.Module, LatentSize], AbstractContextManager[Patch | None]]
 """Applies a method to a UNet within a `with` block, for latents of the given size. Yields ToDo's patch, or None for
 another method."""
 
-ApplyToDo = Callable[[nn.Module, Settings], AbstractContextManager[Patch]]
-"""Applies ToDo to a UNet within a `with` block, as `todo.patched` does."""
-
 
 class StaleError(Exception):
     """A published result that the present code would not reproduce."""
@@ -50,9 +47,9 @@ def dense_attention(unet: nn.Module, latent: LatentSize) -> AbstractContextManag
     return nullcontext()
 
 
-def with_todo(settings: Callable[[LatentSize], Settings], apply: ApplyToDo = patched) -> Apply:
+def with_todo(settings: Callable[[LatentSize], Settings]) -> Apply:
     """Applies ToDo, with settings that may depend on the latent's size."""
-    return lambda unet, latent: apply(unet, settings(latent))
+    return lambda unet, latent: patched(unet, settings(latent))
 
 
 def settings_label(settings: Settings) -> str:

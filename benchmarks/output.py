@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tabulate import SEPARATING_LINE, tabulate
 
 from todo import SettingsError
@@ -64,6 +66,11 @@ def write_json(values: Any, path: Path, indent: int = 2) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def image(pixels: Any) -> Image.Image:
+    """A picture of an array (height, width, 3), whose values beyond [0, 1] are clipped."""
+    return Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
 def markdown(head: Cells, rows: Sequence[Cells]) -> str:

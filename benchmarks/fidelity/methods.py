@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -99,21 +99,20 @@ def _rival(curve: str, factor: float, apply: Any) -> Reduction:
     return Reduction(named(curve, factor), apply, curve=curve, factor=factor, mark=f"f={factor:g}" if factor else "")
 
 
-def _todo(curve: str, factor: float, **settings: Any) -> Reduction:
+def _todo(name: str, settings: Callable[[LatentSize], Settings], **fields: Any) -> Reduction:
+    return Reduction(name, with_todo(settings), settings, **fields)
+
+
+def _manual(curve: str, factor: float, **settings: Any) -> Reduction:
     """ToDo in manual mode at a factor, with further settings."""
     manual = Settings(mode="manual", factor=factor, **settings)
-    return Reduction(
-        named(curve, factor), with_todo(lambda latent: manual), settings=lambda latent: manual, curve=curve,
-        factor=factor, mark=f"f={factor:g}",
-    )  # fmt: skip
+    return _todo(named(curve, factor), lambda latent: manual, curve=curve, factor=factor, mark=f"f={factor:g}")
 
 
 def _auto(name: str, grid: int, mark: int) -> Reduction:
     """ToDo in mode auto."""
     auto = Settings(grid=grid)
-    return Reduction(
-        name, with_todo(lambda latent: auto), settings=lambda latent: auto, curve=TODO, mark=str(mark)
-    )  # fmt: skip
+    return _todo(name, lambda latent: auto, curve=TODO, mark=str(mark))
 
 
 def _merged(factor: int, unet: nn.Module, latent: LatentSize) -> AbstractContextManager[None]:
@@ -128,10 +127,10 @@ _METHODS = (
     _rival(DENSE, 0, dense_attention),
     *(_auto(of_trained(grid), kept_of_trained(grid), grid) for grid in GRIDS),
     *(_auto(per_side(grid), grid, grid) for grid in GRIDS),
-    *(_todo(TODO, factor, deep_factor=factor) for factor in (2, 3, 4)),
-    *(_todo(FINEST_ONLY, factor) for factor in (2, 4)),
-    *(_todo(PAPER, factor, phase="fixed") for factor in (2, 3, 4)),
-    Reduction(AUTHORS, with_todo(paper_settings), settings=paper_settings, curve=AUTHORS),
+    *(_manual(TODO, factor, deep_factor=factor) for factor in (2, 3, 4)),
+    *(_manual(FINEST_ONLY, factor) for factor in (2, 4)),
+    *(_manual(PAPER, factor, phase="fixed") for factor in (2, 3, 4)),
+    _todo(AUTHORS, paper_settings, curve=AUTHORS),
     *(_rival(TOKEN_MERGING, factor, partial(_merged, factor)) for factor in (2, 3)),
     _rival(TILES, 2, partial(_tiled, 2)),
     _rival(ONE_KEY, 0, lambda unet, latent: peers.one_key(unet)),

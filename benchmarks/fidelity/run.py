@@ -15,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import output
@@ -164,12 +163,10 @@ def _missing(job: Job, runs: dict[Sampling, Result]) -> Job:
 
 
 def _save(pixels: Any, folder: Path, found: Score) -> None:
-    from PIL import Image
-
     height, width = found.size
     prompt, method = (re.sub(r"[^\w.=-]+", "-", text).strip("-")[:60] for text in (found.prompt, found.method))
     path = folder / f"{width}×{height} {prompt} {found.seed} {method}.png"
-    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
+    output.image(pixels).save(path)
 
 
 def _alone(jobs: Sequence[Job], image_model: ImageModel) -> Made:

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.environment import now
+from benchmarks.environment import if_it_fits, now
 from benchmarks.method import Method
 from benchmarks.speed.cases import Case, Task
 from benchmarks.speed.methods import set_step
 from benchmarks.speed.models import call, inputs, latent_size, sample
 from benchmarks.speed.results import Kept, Row, SizeResult
 from todo import BlockReport, Patch, Settings, plan
-from todo.timing import is_out_of_memory, peak_memory, rotated, wait
+from todo.timing import peak_memory, rotated, wait
 
 _WARM_UPS = {"cpu": 0, "cuda": 3}
 """Calls of each method before its rounds. On CUDA the first calls load kernels and fill the allocator's cache."""
@@ -96,20 +95,12 @@ class _Size:
                 self._attempt(run, label, _calls(self.task), partial(self._round, run, number))
                 yield SizeResult(*self.case.size, tuple(run.row() for run in self.runs))
 
-    def _attempt(self, run: _Run, label: str, calls: int, action: Callable[[], None]) -> None:
+    def _attempt(self, run: _Run, label: str, calls: int, action: Callable[[], object]) -> None:
         """Performs an action of `calls` UNet calls. If a method runs out of memory, that is its result, and the other
         methods continue."""
         self.bar.set_description_str(f"{'×'.join(map(str, self.case.size))} {run.method.name}, {label}")
         if not run.out_of_memory:
-            try:
-                action()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                run.out_of_memory = True
-        # Only here, since until the handler ends the error's frames keep their tensors alive.
-        if run.out_of_memory and self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            run.out_of_memory = if_it_fits(lambda: (action(),)) is None
         self.bar.update(calls * _dense_work(self.task, self.case))
 
     def _warm_up(self, run: _Run) -> None:

@@ -64,17 +64,22 @@ def loss_table() -> str:
         ]
         for settings, method in _ON_THE_PAGE.items()
     ]
+    return f"{report.about(result)}\n\n{markdown(head, rows)}\n{_with_sharper_attention()}"
+
+
+def _with_sharper_attention() -> str:
+    """What the table becomes where attention is more peaked."""
     sharper = next(each for each in studied() if each.sampling.sharpness != 1)
     merging, default = (
         " and ".join(f"{sharper.ratio(method, _PAPER, each):.2f}" for each in sharper.sizes)
         for method in (_MERGING, of_trained(48))
     )
     sizes, keys = " and ".join(map(label, sharper.sizes)), report.effective_keys(sharper, sharper.sizes[0])
-    caution = (
+    text = (
         f"With attention {sharper.sampling.sharpness:g} times sharper ({keys}) all methods move closer together: at "
         f"{sizes}, 48 per side has {default} of the paper's error, token merging {merging}."
     )
-    return f"{report.about(result)}\n\n{markdown(head, rows)}\n{textwrap.fill(caution, 120)}\n"
+    return f"{textwrap.fill(text, 120)}\n"
 
 
 def size_tables() -> str:

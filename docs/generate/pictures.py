@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import font_manager
-from PIL import Image, ImageFont
+from PIL import ImageFont
 
-from benchmarks import demo, interrupt, style
+from benchmarks import demo, interrupt, output, style
 from benchmarks.environment import now
 from benchmarks.fidelity.methods import kept_of_trained
 from benchmarks.fidelity.run import begin
@@ -90,7 +90,7 @@ def _column(model: TinyImageModel, grid: int | None) -> Column:
         start = clock()
         latents = model.sample(REQUEST, patch)
         seconds = clock() - start
-    images = [_image(pixels) for pixels in model.decode(latents)]
+    images = [output.image(pixels) for pixels in model.decode(latents)]
     label = f"{grid} per side" if grid else "dense"
     return Column(label, settings, grid == CHOSEN, images, (), REQUEST.seeds, REQUEST.seeds, seconds)
 
@@ -98,10 +98,6 @@ def _column(model: TinyImageModel, grid: int | None) -> Column:
 @cache
 def _font(size: int) -> Any:
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def _image(pixels: Any) -> Image.Image:
-    return Image.fromarray((pixels.clip(0, 1) * 255).round().astype("uint8"))
 
 
 def webui_pictures() -> Iterator[Path]:

@@ -20,8 +20,8 @@ GPU = {"sd1": "sd1-cuda", "sdxl": "sdxl-cuda"}
 CPU = {"sd1": "sd1-cpu", "sdxl": "sdxl-cpu"}
 """The files of the published runs, by model."""
 
-_SECOND = {"sd1-cuda": "sd1-cuda-settled", "sdxl-cuda": "sdxl-cuda-settled"}
-"""The files of second runs, on another machine, in which an untimed call came before each timed one."""
+_SECOND = "{}-settled"
+"""The file of a GPU's second run, on another machine, in which an untimed call came before each timed one."""
 
 _NONE = "–"
 """A cell that was not measured."""
@@ -60,10 +60,11 @@ def speed_table(name: str) -> Callable[[], str]:
         counts = ["rounds", *(str(size.rounds) for size in result.sizes)]
         dense = [DENSE, *map(_dense_cell, result.sizes)]
         rows = [[method, *(_cell(result, size, method) for size in result.sizes)] for method in METHODS]
-        if name in _SECOND:
-            again = {size.label: size for size in published(_SECOND[name]).sizes}
+        if name in GPU.values():
+            second = {size.label: size for size in published(_SECOND.format(name)).sizes}
+            sizes = [second.get(size.label) for size in result.sizes]
             for method in (DEFAULT, HYPERTILE, LIMIT):
-                cells = [_cell(result, again[s.label], method) if s.label in again else _NONE for s in result.sizes]
+                cells = [_cell(result, size, method) if size else _NONE for size in sizes]
                 rows.append([f"second run: {method}", *cells])
         shown = [row for row in rows if row[0] != DENSE and set(row[1:]) != {_NONE}]
         table = markdown(["", *(size.label for size in result.sizes)], [counts, dense, *shown])

@@ -12,6 +12,14 @@ from skimage import data, metrics, util
 from benchmarks import similarity
 
 
+def blurred(image, sigma):
+    return gaussian_filter(image, (sigma, sigma, 0))
+
+
+def with_noise(image, scale):
+    return np.clip(image + np.random.default_rng(0).normal(scale=scale, size=image.shape), 0, 1)
+
+
 @pytest.fixture(scope="module")
 def image():
     return util.img_as_float64(data.astronaut())[100:228, 150:278]
@@ -19,8 +27,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def noisy(image):
-    noise = np.random.default_rng(0).normal(scale=0.05, size=image.shape)
-    return np.clip(image + noise, 0, 1)
+    return with_noise(image, 0.05)
 
 
 def test_psnr_equals_scikit_images(image, noisy):
@@ -41,16 +48,8 @@ def test_the_high_pass_is_the_mean_of_the_laplacians_absolute_value(image):
     pixel = np.full((8, 8, 3), 0.5)
     pixel[4, 4] += 1 / 255
     assert similarity.high_pass(pixel) == pytest.approx((4 + 4) / 64)
-    assert similarity.high_pass(gaussian_filter(image, (1, 1, 0))) < 0.7 * similarity.high_pass(image)
+    assert similarity.high_pass(blurred(image, 1)) < 0.7 * similarity.high_pass(image)
     assert similarity.high_pass(image * 0.9 + 0.1) == pytest.approx(0.9 * similarity.high_pass(image))
-
-
-def blurred(image, sigma):
-    return gaussian_filter(image, (sigma, sigma, 0))
-
-
-def with_noise(image, scale):
-    return np.clip(image + np.random.default_rng(0).normal(scale=scale, size=image.shape), 0, 1)
 
 
 @pytest.mark.parametrize(("worse", "strengths"), [(blurred, (0.5, 1, 2)), (with_noise, (0.02, 0.05, 0.1))])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from PIL import Image
 
 from tests.host.calls import made
 from tests.host.webui import ARTIFACTS, WebUI
+from tests.ui.browser import CHROMIUM
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -42,12 +41,11 @@ INFOTEXT = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not chromium:
+    if not CHROMIUM:
         pytest.skip("no browser: chromium is not installed and CHROMIUM is not set")
     with playwright.sync_playwright() as tools:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        running = tools.chromium.launch(executable_path=chromium, args=arguments)
+        running = tools.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield running
         running.close()
 

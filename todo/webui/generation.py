@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
@@ -20,7 +19,7 @@ from ..settings import Settings, SettingsError
 from ..unet import UnsupportedModelError, find_unet
 from . import host, infotext
 from .log import logger
-from .request import message_for_page, requested
+from .request import message_for, requested
 
 WANTED = "todo_wanted"
 """The attribute of `p` that holds what it asks for; None if ToDo is off."""
@@ -89,8 +88,7 @@ def prepare(p: Any, arguments: tuple[Any, ...]) -> None:
     try:
         wanted = requested(arguments, getattr(p, OVERRIDES, {}))
     except SettingsError as error:
-        by_name = bool(arguments) and isinstance(arguments[0], Mapping)
-        message = str(error) if by_name else message_for_page(error)
+        message = message_for(arguments, error)
         logger.error("ToDo error: %s", message)
         p.extra_generation_params[infotext.ERROR] = message
         p.comment(f"ToDo error: {message}")

@@ -121,11 +121,21 @@ def message_for_page(error: SettingsError) -> str:
     return with_labels(error, ENABLED, COMPARE, BATCH_SIZE, WIDTH, HEIGHT)
 
 
+def message_for(arguments: Sequence[Any], error: SettingsError) -> str:
+    """The error's message for whoever made a request: with names for a dict, else with labels."""
+    return message_for_page(error) if _dict(arguments) is None else str(error)
+
+
+def _dict(arguments: Sequence[Any]) -> Mapping[str, Any] | None:
+    """The API's dict; None for the page's values or the API's list."""
+    return arguments[0] if arguments and isinstance(arguments[0], Mapping) else None
+
+
 def _by_name(arguments: Sequence[Any]) -> dict[str, Any]:
-    first = arguments[0] if arguments else None
-    if isinstance(first, Mapping):
-        enabled = first.get(ENABLED.name)
-        return {**first, ENABLED.name: True if enabled is None else enabled}
+    given = _dict(arguments)
+    if given is not None:
+        enabled = given.get(ENABLED.name)
+        return {**given, ENABLED.name: True if enabled is None else enabled}
     # A list sets every knob, so the mode cannot be inferred from the knobs that are set.
     default = {"mode": KNOBS["mode"].default}
     return default | {name: value for name, value in zip(NAMES, arguments, strict=False) if value is not None}
